@@ -1,0 +1,44 @@
+# The words of this project; `make` alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install run check test test-core lock bench docs clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+install: .venv/installed ## a .venv with the locked versions
+
+run: install ## the pair with the demo models on 127.0.0.1:8080, until Ctrl-C
+	@exec $(BIN)/python examples/demo/run.py
+
+check: install ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: test-core ## every test; the pure cores with full coverage
+	$(BIN)/python -m pytest -q tests/http tests/e2e
+
+test-core: install ## the pure cores, in seconds
+	$(BIN)/coverage run -m pytest -q tests/core
+	$(BIN)/coverage report
+
+bench: install ## the figures of the README, as JSON
+	$(BIN)/python -m bench
+
+docs: install ## write the generated parts of the documentation
+	$(BIN)/python docs/generate.py
+
+lock: ## the newest versions into requirements.lock
+	$(BIN)/pip-compile -q --upgrade --all-extras --strip-extras --no-emit-find-links \
+		--no-emit-index-url --no-emit-trusted-host -o requirements.lock pyproject.toml
+
+clean: ## everything that was made here
+	rm -rf .venv examples/demo/models examples/demo/state

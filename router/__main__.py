@@ -1,0 +1,26 @@
+"""python -m router --config router.yaml"""
+
+from __future__ import annotations
+
+from router.app import make_app, make_dispatch
+from router.config import RouterConfig
+from shared import logs, serve
+
+
+def main() -> None:
+    config = serve.config(RouterConfig, "router")
+    logs.configure()
+    try:
+        serve.run(_serve(config))
+    except OSError as error:
+        serve.refuse(error)
+
+
+async def _serve(config: RouterConfig) -> None:
+    dispatch = make_dispatch(config)
+    app = make_app(config, dispatch)
+    await serve.serve(app, config.listen.host, config.listen.port, dispatch.close)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The fleet's face: boxes and the line for people and pages, and the probes."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from router.dispatch import Dispatch
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    dispatch: Dispatch
+
+    async def fleet(self, request: Request) -> Response:
+        """Every box's Status as it was last heard, and who waits."""
+        return JSONResponse({"boxes": self._boxes(), "line": self._line()})
+
+    async def healthz(self, request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(self, request: Request) -> Response:
+        """Ready when at least one box is heard."""
+        if any(box.live for box in self.dispatch.line.boxes.values()):
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("no box can be reached\n", 503)
+
+    def _boxes(self) -> list[dict[str, Any]]:
+        boxes = []
+        for view in self.dispatch.line.boxes.values():
+            status = json.loads(view.status.to_json()) if view.status else {"box": view.name}
+            boxes.append({**status, "url": view.key, "live": view.live})
+        return boxes
+
+    def _line(self) -> list[dict[str, Any]]:
+        now = time.monotonic()
+        return [
+            {
+                "model": model,
+                "waiting": len(queue),
+                "oldest_s": round(now - queue.oldest(), 3),
+                "box": self.dispatch.line.placed(model),
+            }
+            for model, queue in self.dispatch.line.waiting().items()
+        ]

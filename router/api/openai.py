@@ -1,0 +1,156 @@
+"""OpenAI's face: every POST below `/v1/` that names a model, and the list of models."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import structlog
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from router import call, names
+from router.call import Call
+from router.config import RouterConfig
+from router.dispatch import Dispatch
+from router.progress import known_dialect
+from router.relay import Relay, Upstream
+from router.view import BoxView
+from shared.errors import ModelNotFound, SwapyardError
+from shared.status import Phase
+from shared.wire import (
+    REQUEST_HEADERS,
+    Answer,
+    ClientGone,
+    Headers,
+    header,
+    only,
+    read_body,
+    while_client_stays,
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """An ASGI application: `POST /v1/{path}`."""
+
+    config: RouterConfig
+    dispatch: Dispatch
+    http: httpx.AsyncClient
+    keys: Mapping[str, Headers]
+    aliases: Mapping[str, str]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = header(scope, b"x-request-id")
+        id = given if given is not None and call.is_sane_id(given) else secrets.token_hex(16)
+        answer = Answer(send, [(b"x-request-id", id.encode())])
+        try:
+            body = await read_body(receive, self.config.max_body)
+            async with while_client_stays(receive):
+                await self._serve(scope, id, body, answer)
+        except ClientGone:
+            log.info("client left", request=id)
+        except SwapyardError as error:
+            log.info("failed", request=id, code=error.code, message=error.message)
+            await answer.fail(error)
+
+    async def _serve(self, scope: Scope, id: str, body: bytes, answer: Answer) -> None:
+        asked = call.read(scope["path_params"]["path"], body)
+        model = await self._resolve(asked.name)
+        dialect = self._dialect(scope, model)
+        settings = self.config.models.get(model)
+        priority = settings.priority if settings else 0
+        with self.dispatch.place(model, priority, len(body)) as place:
+            relay = Relay(
+                call=asked,
+                served_name=self._served_name(asked, model),
+                dialect=dialect,
+                interval=self.config.progress.interval,
+                place=place,
+                upstream=Upstream(self.http, self._headers(scope, id), self.keys),
+                answer=answer,
+            )
+            await relay.run()
+            log.info("served", request=id, model=model, path=asked.path, **relay.summary())
+
+    async def _resolve(self, name: str) -> str:
+        try:
+            return names.resolve(name, self.dispatch.line.models(), self.aliases)
+        except ModelNotFound:
+            await self.dispatch.boxes_heard()
+            return names.resolve(name, self.dispatch.line.models(), self.aliases)
+
+    def _dialect(self, scope: Scope, model: str) -> str:
+        """The request's own wish, else the model's, else everybody's."""
+        wished = header(scope, b"x-swapyard-progress")
+        if wished is not None:
+            return known_dialect(wished)
+        settings = self.config.models.get(model)
+        of_model = settings.progress.dialect if settings else None
+        return of_model or self.config.progress.dialect
+
+    def _served_name(self, asked: Call, model: str) -> str:
+        boxes = self.dispatch.line.models()[model]
+        return boxes[0].facts[model].served_name
+
+    def _headers(self, scope: Scope, id: str) -> Headers:
+        passed = [h for h in only(scope["headers"], REQUEST_HEADERS) if h[0] != b"x-request-id"]
+        return [
+            *passed,
+            (b"x-request-id", id.encode()),
+            (b"x-swapyard-router", self.dispatch.id.encode()),
+            (b"accept-encoding", b"identity"),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """`GET /v1/models`: every model, loaded or not. It never causes a load."""
+
+    dispatch: Dispatch
+    aliases: Mapping[str, str]
+
+    async def __call__(self, request: Request) -> Response:
+        models = self.dispatch.line.models()
+        data = [self._item(model, boxes) for model, boxes in sorted(models.items())]
+        return JSONResponse({"object": "list", "data": data})
+
+    def _item(self, model: str, boxes: list[BoxView]) -> dict[str, Any]:
+        lengths = [box.facts[model].context_length for box in boxes]
+        known = [length for length in lengths if length is not None]
+        context = min(known) if known else None
+        value = load_state(model, boxes)
+        return {
+            "id": model,
+            "object": "model",
+            "created": STARTED,
+            "owned_by": "swapyard",
+            "aliases": [alias for alias, id in self.aliases.items() if id == model],
+            "status": {"value": value},
+            "loaded": value == "loaded",
+            "boxes": [box.name for box in boxes],
+            "context_length": context,
+            "max_model_len": context,
+        }
+
+
+STARTED = int(time.time())
+
+
+def load_state(model: str, boxes: list[BoxView]) -> str:
+    """loaded, loading, failed or unloaded: the best of what the boxes say."""
+    seen = [known for box in boxes if box.live and (known := box.of(model)) is not None]
+    phases = {known.phase for known in seen}
+    if phases & {Phase.READY, Phase.SWITCHING}:
+        return "loaded"
+    claimed = any(box.status and box.status.switch_to(model) for box in boxes if box.live)
+    if Phase.STARTING in phases or claimed:
+        return "loading"
+    return "failed" if any(known.error for known in seen) else "unloaded"

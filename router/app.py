@@ -1,0 +1,67 @@
+"""The router's life and its list of routes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import structlog
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from router.api.fleet import Fleet
+from router.api.openai import Inference, Models
+from router.box import BoxClient, bearer
+from router.config import RouterConfig
+from router.dispatch import Dispatch
+from router.line import Limits
+from shared.wire import EXCEPTION_HANDLERS, client
+
+KEEPALIVE = 30.0  # seconds that an idle connection to a sidecar is kept; it would keep it longer
+
+log = structlog.get_logger()
+
+
+def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
+    aliases = {alias: id for id, model in config.models.items() for alias in model.aliases}
+    keys = {
+        s.url: [(k.encode(), v.encode()) for k, v in bearer(s).items()] for s in config.sidecars
+    }
+    streams = client(KEEPALIVE)
+    fleet = Fleet(dispatch)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with streams, httpx.AsyncClient(trust_env=False) as http:
+            boxes = [BoxClient(sidecar, dispatch, http) for sidecar in config.sidecars]
+            following = [asyncio.ensure_future(box.run()) for box in boxes]
+            log.info("ready", listen=str(config.listen), boxes=[s.url for s in config.sidecars])
+            try:
+                yield
+            finally:
+                for task in following:
+                    task.cancel()
+                await asyncio.gather(*following, return_exceptions=True)
+                dispatch.stop()
+
+    inference = Inference(config, dispatch, streams, keys, aliases)
+    routes = [
+        Route("/v1/models", Models(dispatch, aliases).__call__),
+        Route("/v1/{path:path}", inference, methods=["POST"]),
+        Route("/api/fleet", fleet.fleet),
+        Route("/healthz", fleet.healthz),
+        Route("/readyz", fleet.readyz),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=EXCEPTION_HANDLERS)
+
+
+def make_dispatch(config: RouterConfig) -> Dispatch:
+    limits = Limits(
+        max_waiting=config.queue.max_waiting,
+        max_bytes=config.queue.max_bytes,
+        max_wait=config.queue.max_wait,
+        box_grace=config.box_grace,
+    )
+    return Dispatch(limits, [sidecar.url for sidecar in config.sidecars])

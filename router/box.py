@@ -1,0 +1,120 @@
+"""The HTTP client of one sidecar: its catalogue and events in, this router's demand out."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import httpx
+import structlog
+
+from router.config import Sidecar
+from router.dispatch import Dispatch
+from shared import sse
+from shared.demand import TTL, Demand
+from shared.status import Catalogue, Status
+
+HEARTBEATS_MISSED = 6.0  # seconds of silence: three heartbeats
+ANSWER = 5.0  # seconds for a short answer of the control plane
+FIRST_RETRY, LAST_RETRY = 0.1, 5.0  # seconds, doubling
+HEALTHY = 10.0  # seconds of events after which the next loss is a new one
+
+log = structlog.get_logger()
+
+
+class BoxClient:
+    def __init__(self, config: Sidecar, dispatch: Dispatch, http: httpx.AsyncClient) -> None:
+        self._url = config.url
+        self._dispatch = dispatch
+        self._http = http
+        self._headers = bearer(config)
+        self._boot = ""
+        self._seq = 0
+        self._told: object = None
+        self._changed = asyncio.Event()
+        dispatch.watch_demand(self._url, self._changed.set)
+
+    async def run(self) -> None:
+        """Until cancelled: follow the box, and tell it what is wanted."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow())
+            group.create_task(self._demand())
+
+    # What the box says.
+
+    async def _follow(self) -> None:
+        loop, delay = asyncio.get_running_loop(), FIRST_RETRY
+        while True:
+            began = loop.time()
+            try:
+                await self._events()
+            except (httpx.HTTPError, ValueError, sse.EventTooLarge) as error:
+                log.warning("box lost", url=self._url, why=str(error) or type(error).__name__)
+            self._dispatch.lost(self._url)
+            if loop.time() - began > HEALTHY:
+                delay = FIRST_RETRY
+            await asyncio.sleep(delay * random.uniform(0.5, 1))
+            delay = min(LAST_RETRY, delay * 2)
+
+    async def _events(self) -> None:
+        """Returns when the box ends the stream; raises when it is lost."""
+        timeout = httpx.Timeout(ANSWER, read=HEARTBEATS_MISSED)
+        async with self._http.stream(
+            "GET", f"{self._url}/models/events", headers=self._headers, timeout=timeout
+        ) as response:
+            response.raise_for_status()
+            decoder = sse.Decoder()
+            async for chunk in response.aiter_raw():
+                for event in decoder.feed(chunk):
+                    await self._hear(Status.from_json(event.data))
+
+    async def _hear(self, status: Status) -> None:
+        if status.boot != self._boot:
+            response = await self._http.get(f"{self._url}/models", headers=self._headers)
+            response.raise_for_status()
+            self._dispatch.knows(self._url, Catalogue.from_json(response.content))
+            self._boot = status.boot
+            self._told = None  # a new sidecar has heard nothing yet
+            self._changed.set()
+            log.info("box heard", url=self._url, box=status.box, boot=status.boot)
+        self._dispatch.heard(self._url, status)
+
+    # What it is asked for.
+
+    async def _demand(self) -> None:
+        """One message at a time, when demand changes and before the last one expires; what
+        changes meanwhile goes in the next."""
+        while True:
+            try:
+                async with asyncio.timeout(TTL / 3):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._told = None
+            self._changed.clear()
+            key = self._dispatch.line.demand_key(self._url)
+            if key != self._told:
+                self._told = key if await self._put() else None
+
+    async def _put(self) -> bool:
+        self._seq += 1
+        now = time.monotonic()
+        models = self._dispatch.line.demand(self._url, now)
+        demand = Demand(v=1, seq=self._seq, ttl_s=TTL, models=models)
+        try:
+            response = await self._http.put(
+                f"{self._url}/demand/{self._dispatch.id}",
+                content=demand.to_json(),
+                headers={**self._headers, "content-type": "application/json"},
+                timeout=ANSWER,
+            )
+        except httpx.HTTPError:
+            return False  # the event stream tells whether the box is lost
+        return response.is_success
+
+
+def bearer(config: Sidecar) -> dict[str, str]:
+    """The header that shows this router's key to a sidecar, if it has one."""
+    if config.key is None:
+        return {}
+    return {"authorization": f"Bearer {config.key.get_secret_value()}"}

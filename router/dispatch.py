@@ -1,0 +1,164 @@
+"""Runs the line: tickets and news of boxes in, effects out to those who wait.
+
+It decides nothing. Everything happens on one event loop and no fact waits for another, so there
+are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from router.line import Effect, Fail, Limits, Line, News, Send
+from router.queue import Ticket
+from router.story import Tell
+from shared.errors import SwapyardError
+from shared.status import Catalogue, Status
+
+FIRST_HEARING = 5.0  # seconds that a fresh router waits to hear of boxes before it says "no model"
+LONGEST_FAREWELL = 30.0  # seconds that answers have to end when the router shuts down
+
+
+class Place:
+    """One request's place in the line, until it is served or gives up."""
+
+    def __init__(self, dispatch: Dispatch, ticket: Ticket) -> None:
+        self.ticket = ticket
+        self.sent: Send | None = None
+        self._dispatch = dispatch
+        self._error: SwapyardError | None = None
+        self._news = asyncio.Event()
+
+    async def turn(self) -> Send:
+        """Wait for a box. Raises the error if there will be none."""
+        while self.sent is None:
+            if self._error is not None:
+                raise self._error
+            await self.news()
+        return self.sent
+
+    async def news(self) -> None:
+        """Return at the next change that is to be told at once."""
+        self._news.clear()
+        await self._news.wait()
+
+    def tell(self) -> Tell:
+        """What the client may know now."""
+        return self._dispatch.line.tell(self.ticket, time.monotonic())
+
+    def refused(self, boot: str, seq: int) -> None:
+        """The box did not take it: wait again."""
+        self.sent = None
+        now = time.monotonic()
+        self._dispatch.act(self._dispatch.line.refused(self.ticket, boot, seq, now))
+
+    def unreachable(self) -> None:
+        """The box could not be connected to, so it has not taken the request: as if refused."""
+        assert self.sent is not None
+        self.refused(*self._dispatch.line.boxes[self.sent.box].newest())
+
+    def hear(self, effect: Send | Fail | None) -> None:
+        if isinstance(effect, Send):
+            self.sent = effect
+        elif isinstance(effect, Fail):
+            self._error = effect.error
+        self._news.set()
+
+
+class Dispatch:
+    def __init__(self, limits: Limits, boxes: list[str]) -> None:
+        self.line = Line(limits, boxes)
+        self.id = secrets.token_hex(8)  # of this router, new at each start
+        self._places: dict[str, Place] = {}
+        self._unheard = set(boxes)
+        self._all_heard = asyncio.Event()
+        self._idle = asyncio.Event()  # nobody waits and nobody is served
+        self._idle.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._watchers: dict[str, Callable[[], None]] = {}
+
+    async def close(self, hurry: asyncio.Event) -> None:
+        """Send away those who wait; return when the last who is served is done, or on `hurry`."""
+        self.act(self.line.close())
+        hurried = asyncio.ensure_future(hurry.wait())
+        idle = asyncio.ensure_future(self._idle.wait())
+        await asyncio.wait(
+            {hurried, idle}, timeout=LONGEST_FAREWELL, return_when=asyncio.FIRST_COMPLETED
+        )
+        hurried.cancel()
+        idle.cancel()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @contextmanager
+    def place(self, model: str, priority: int, size: int) -> Iterator[Place]:
+        """A place in the line, given back when the block ends for whatever reason."""
+        ticket = Ticket(secrets.token_hex(8), model, time.monotonic(), priority, size)
+        place = self._places[ticket.id] = Place(self, ticket)
+        self._idle.clear()
+        try:
+            self.act(self.line.arrived(ticket, time.monotonic()))
+            yield place
+        finally:
+            del self._places[ticket.id]
+            if not self._places:
+                self._idle.set()
+            self.act(self.line.left(ticket, time.monotonic()))
+
+    # What boxes say.
+
+    def knows(self, box: str, catalogue: Catalogue) -> None:
+        self.act(self.line.knows(box, catalogue, time.monotonic()))
+
+    def heard(self, box: str, status: Status) -> None:
+        self.act(self.line.heard(box, status, time.monotonic()))
+        self._unheard.discard(box)
+        if not self._unheard:
+            self._all_heard.set()
+
+    def lost(self, box: str) -> None:
+        self.act(self.line.lost(box, time.monotonic()))
+
+    def watch_demand(self, box: str, changed: Callable[[], None]) -> None:
+        """Call `changed` whenever what is wanted from the box may have changed."""
+        self._watchers[box] = changed
+
+    async def boxes_heard(self) -> None:
+        """Return once every box was heard, or after the time that a fresh router gives them."""
+        if not self._all_heard.is_set():
+            try:
+                async with asyncio.timeout(FIRST_HEARING):
+                    await self._all_heard.wait()
+            except TimeoutError:
+                self._all_heard.set()
+
+    # What follows.
+
+    def act(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, News):
+                for ticket in self.line.waiting().get(effect.model, ()):
+                    self._places[ticket.id].hear(None)
+            elif (place := self._places.get(effect.ticket.id)) is not None:
+                place.hear(effect)
+        for changed in self._watchers.values():
+            changed()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = time.monotonic()
+        wait = self.line.deadline(now) - now
+        if wait < float("inf"):
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.act(self.line.tick(time.monotonic()))

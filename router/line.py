@@ -1,0 +1,344 @@
+"""The line: who is served where, who is next, who is told what.
+
+Rule 1: every such decision is made in `_settle`, and nowhere else.
+Rule 2: this file does no I/O, reads no clock and never awaits.
+
+Methods are named after what happened and return what to do about it. What is known of a box is
+advice, never permission: its sidecar may refuse a request, which then is at its old place again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from router.placement import candidates, choose
+from router.queue import Queue, Ticket
+from router.story import Story, Tell, served_on, story_of
+from router.view import BoxView
+from shared.demand import ModelDemand
+from shared.errors import DoesNotFit, LoadFailed, QueueTimeout, SwapyardError, Unavailable
+from shared.status import Catalogue, LoadError, Status
+
+BRIEF = 1.0  # seconds after which it makes sense to try again when the line is full
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    max_waiting: int
+    max_bytes: int
+    max_wait: float  # seconds
+    box_grace: float  # seconds that a lost box is waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """It is this request's turn, on this box. `reason`: why there."""
+
+    ticket: Ticket
+    box: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Nobody will serve this request."""
+
+    ticket: Ticket
+    error: SwapyardError
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Those who wait for this model have something new to be told at once."""
+
+    model: str
+
+
+Effect = Send | Fail | News
+
+
+class Line:
+    def __init__(self, limits: Limits, boxes: Iterable[str]) -> None:
+        self.boxes = {key: BoxView(key, name=key) for key in boxes}
+        self._limits = limits
+        self._queues: dict[str, Queue] = {}
+        self._served_at: dict[str, tuple[Ticket, str]] = {}
+        self._placed: dict[str, str] = {}  # model -> box
+        self._stories: dict[str, Story] = {}
+        self._loaded_for: set[str] = set()  # models whose line has seen a load
+        self._bytes = 0
+        self._closing = False
+
+    # What happens.
+
+    def arrived(self, ticket: Ticket, now: float) -> list[Effect]:
+        full = self._full(ticket)
+        if full is not None:
+            return [Fail(ticket, full)]
+        self._join(ticket)
+        return self._settle([ticket.model], now)
+
+    def left(self, ticket: Ticket, now: float) -> list[Effect]:
+        """Answered, failed or hung up: to the line it is all the same."""
+        served = self._served_at.pop(ticket.id, None)
+        if served is not None:
+            self.boxes[served[1]].released(ticket.model)
+        else:
+            self._leave(ticket)
+        return self._settle([ticket.model], now)
+
+    def refused(self, ticket: Ticket, boot: str, seq: int, now: float) -> list[Effect]:
+        """The box did not take it: back to its place, and to that box only after newer news."""
+        _, box = self._served_at.pop(ticket.id)
+        self.boxes[box].released(ticket.model)
+        self.boxes[box].refused(ticket.model, boot, seq)
+        self._join(ticket)
+        return self._settle([ticket.model], now)
+
+    def knows(self, box: str, catalogue: Catalogue, now: float) -> list[Effect]:
+        self.boxes[box].know(catalogue)
+        return self._settle(self._queues, now)
+
+    def heard(self, box: str, status: Status, now: float) -> list[Effect]:
+        self.boxes[box].hear(status, now)
+        return self._settle(self._queues, now)
+
+    def lost(self, box: str, now: float) -> list[Effect]:
+        self.boxes[box].lose(now)
+        return self._settle(self._queues, now)
+
+    def close(self) -> list[Effect]:
+        """Nobody waits here any more; who is served already is served to the end."""
+        self._closing = True
+        waiting = [ticket for queue in self._queues.values() for ticket in queue]
+        failed: list[Effect] = [Fail(ticket, shutting_down()) for ticket in waiting]
+        self._drop(failed)
+        return failed
+
+    def tick(self, now: float) -> list[Effect]:
+        return self._settle(self._queues, now)
+
+    # What can be asked.
+
+    def models(self) -> dict[str, list[BoxView]]:
+        """Every model that some box has, and those boxes; lost ones too."""
+        models: dict[str, list[BoxView]] = {}
+        for box in self.boxes.values():
+            for model in box.facts:
+                models.setdefault(model, []).append(box)
+        return models
+
+    def tell(self, ticket: Ticket, now: float) -> Tell:
+        """What the client of a request may know now."""
+        if ticket.id in self._served_at:
+            return served_on(self.boxes[self._served_at[ticket.id][1]], ticket, now)
+        story = self._stories[ticket.model]
+        place = self._queues[ticket.model].index(ticket) + 1 + self._ahead(ticket.model)
+        return story.tell(position=place, elapsed=now - ticket.arrived, now=now)
+
+    def waiting(self) -> dict[str, Queue]:
+        """The queues, by model; none of them empty."""
+        return self._queues
+
+    def placed(self, model: str) -> str | None:
+        """The name of the box that is asked for the model, if any is."""
+        box = self.boxes.get(self._placed.get(model, ""))
+        return box.name if box else None
+
+    def demand(self, box: str, now: float) -> dict[str, ModelDemand]:
+        """What this box is asked for: those placed there, and how many were ever sent."""
+        view = self.boxes[box]
+        models = {model: ModelDemand(sent=sent) for model, sent in view.sent.items()}
+        for model, queue in self._placed_on(box):
+            oldest = max(0.0, now - queue.oldest())
+            models[model] = ModelDemand(queue.waiting(), oldest, view.sent[model])
+        return models
+
+    def demand_key(self, box: str) -> Mapping[str, tuple[object, ...]]:
+        """Changes exactly when the box must be told."""
+        return {
+            model: (tuple(queue.waiting().items()), queue.oldest())
+            for model, queue in self._placed_on(box)
+        }
+
+    def deadline(self, now: float) -> float:
+        """When to call `tick` if nothing happens before."""
+        waits = [queue.oldest() + self._limits.max_wait for queue in self._queues.values()]
+        graces = [
+            box.lost_at + self._limits.box_grace
+            for box in self.boxes.values()
+            if box.lost_at is not None and now < box.lost_at + self._limits.box_grace
+        ]
+        return min([*waits, *graces], default=math.inf)
+
+    # What follows.
+
+    def _settle(self, models: Iterable[str], now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for model in [model for model in models if model in self._queues]:
+            effects += self._serve(model)
+            effects += self._fail(model, now)
+            effects += self._place(model, now)
+            effects += self._narrate(model, now)
+        return effects
+
+    def _serve(self, model: str) -> list[Effect]:
+        """In order, as long as a box holds the model with a free slot. Warm requests do not wait
+        behind those for other models."""
+        effects: list[Effect] = []
+        while model in self._queues:
+            box = max(self.boxes.values(), key=lambda box: box.free_slots(model))
+            if box.free_slots(model) <= 0:
+                break
+            ticket = self._queues[model].head
+            self._leave(ticket)
+            box.took(model)
+            self._served_at[ticket.id] = (ticket, box.key)
+            reason = "loaded" if model in self._loaded_for else "resident"
+            effects.append(Send(ticket, box.key, reason))
+        if model not in self._queues:
+            self._loaded_for.discard(model)
+        return effects
+
+    def _fail(self, model: str, now: float) -> list[Effect]:
+        """Those who waited too long, and those whose load has failed since they came."""
+        failed: list[Effect] = []
+        queue, load = self._queues.get(model), self._failed_load(model)
+        if queue is None or (load is None and now - queue.oldest() < self._limits.max_wait):
+            return []
+        for ticket in queue:
+            waited = now - ticket.arrived
+            if load is not None and ticket.arrived <= load[0]:
+                failed.append(Fail(ticket, load_failed(model, load[1])))
+            elif waited >= self._limits.max_wait:
+                failed.append(Fail(ticket, QueueTimeout(waited)))
+        self._drop(failed)
+        return failed
+
+    def _place(self, model: str, now: float) -> list[Effect]:
+        """Choose the box that is asked for the model, or fail all when there can be none."""
+        if model not in self._queues:
+            return []
+        possible = candidates(model, self.boxes.values(), now)
+        if possible:
+            current = self._placed.get(model)
+            self._placed[model] = choose(model, possible, current, self._per_box()).key
+            return []
+        self._placed.pop(model, None)
+        error = self._nobody_can(model, now)
+        if error is None:
+            return []
+        failed: list[Effect] = [Fail(ticket, error) for ticket in self._queues[model]]
+        self._drop(failed)
+        return failed
+
+    def _narrate(self, model: str, now: float) -> list[Effect]:
+        if model not in self._queues:
+            return []
+        box = self.boxes.get(self._placed.get(model, ""))
+        story, before = story_of(model, box), self._stories.get(model)
+        self._stories[model] = story
+        if story.is_about_a_load:
+            self._loaded_for.add(model)
+        told = before is not None and before.key == story.key
+        return [] if told else [News(model)]
+
+    # Failures.
+
+    def _full(self, ticket: Ticket) -> SwapyardError | None:
+        if self._closing:
+            return shutting_down()
+        waiting = sum(len(queue) for queue in self._queues.values())
+        limits = self._limits
+        if waiting < limits.max_waiting and self._bytes + ticket.size <= limits.max_bytes:
+            return None
+        return Unavailable(
+            f"{waiting} requests wait already.", code="queue_full", retry_after=BRIEF
+        )
+
+    def _failed_load(self, model: str) -> tuple[float, LoadError] | None:
+        """When the load that they wait for failed, by our clock; None while another box holds
+        the model."""
+        box = self.boxes.get(self._placed.get(model, ""))
+        if box is None or any(other.holds(model) for other in self.boxes.values()):
+            return None
+        at, error = box.load_failed_at(model), box.error(model)
+        return None if at is None or error is None else (at, error)
+
+    def _nobody_can(self, model: str, now: float) -> SwapyardError | None:
+        """Why no box could ever serve it, as far as we know; None if a lost one may come back."""
+        boxes = [box for box in self.boxes.values() if box.has(model)]
+        waited_for = [box for box in boxes if not box.live and not self._given_up(box, now)]
+        if waited_for:
+            return None
+        for box in boxes:
+            error = box.error(model)
+            if box.live and error is not None:
+                if box.can_never_hold(model):
+                    return DoesNotFit(error.message)
+                return load_failed(model, error, box.backs_off_until(model) - now)
+        names = ", ".join(box.name for box in boxes) or "none"
+        return Unavailable(
+            f"No box that has {model} can be reached: {names}.",
+            code="box_unreachable",
+            retry_after=self._limits.box_grace,
+        )
+
+    def _given_up(self, box: BoxView, now: float) -> bool:
+        return box.lost_at is not None and now >= box.lost_at + self._limits.box_grace
+
+    # The line itself.
+
+    def _join(self, ticket: Ticket) -> None:
+        self._queues.setdefault(ticket.model, Queue()).add(ticket)
+        self._bytes += ticket.size
+
+    def _leave(self, ticket: Ticket) -> None:
+        queue = self._queues.get(ticket.model)
+        if queue is None or ticket not in queue:
+            return
+        queue.remove(ticket)
+        self._bytes -= ticket.size
+        if not queue:
+            del self._queues[ticket.model]
+            self._placed.pop(ticket.model, None)
+            self._stories.pop(ticket.model, None)
+
+    def _drop(self, failed: Iterable[Effect]) -> None:
+        for effect in failed:
+            assert isinstance(effect, Fail)
+            self._leave(effect.ticket)
+
+    def _placed_on(self, box: str) -> list[tuple[str, Queue]]:
+        return [(m, self._queues[m]) for m, key in self._placed.items() if key == box]
+
+    def _per_box(self) -> Counter[str]:
+        per_box: Counter[str] = Counter()
+        for model, box in self._placed.items():
+            per_box[box] += len(self._queues[model])
+        return per_box
+
+    def _ahead(self, model: str) -> int:
+        """Requests for other models that the box's plan serves before this one."""
+        box = self.boxes.get(self._placed.get(model, ""))
+        if box is None or box.status is None:
+            return 0
+        planned = [entry.model for entry in box.status.plan if entry.action != "drain"]
+        before = planned[: planned.index(model)] if model in planned else []
+        return sum(len(self._queues[other]) for other in before if other in self._queues)
+
+
+def load_failed(model: str, error: LoadError, retry_after: float | None = None) -> LoadFailed:
+    return LoadFailed(
+        f"{model} could not be loaded: {error.message}",
+        error.cause,
+        list(error.log_tail),
+        retry_after if retry_after and retry_after > 0 else error.retry_in_s,
+    )
+
+
+def shutting_down() -> Unavailable:
+    return Unavailable("This router is shutting down.", code="shutting_down", retry_after=BRIEF)

@@ -1,0 +1,202 @@
+"""One client's answer: progress while it waits, the engine's bytes untouched, the release.
+
+A streaming request gets its headers as soon as it has to wait; what goes wrong after them goes
+into the stream. Everything is given back by `with`, and a client that leaves ends it all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+
+from router.call import Call, with_model
+from router.dispatch import Place
+from router.line import Send
+from router.progress import OFF, Stream, format_of, frame, served, switching
+from shared.errors import EngineFailed
+from shared.wire import RESPONSE_HEADERS, Answer, Headers, is_events, only
+
+T = TypeVar("T")
+
+EVENT_STREAM: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),  # nginx would keep the frames until the answer's end
+]
+ERROR_LIMIT = 64 * 2**10  # bytes of an engine's error that are read to be told in the stream
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """How to reach one box for one request."""
+
+    http: httpx.AsyncClient
+    headers: Headers  # the client's, as far as they go on
+    keys: Mapping[str, Headers]  # by box: the header that shows it our key
+
+
+class Relay:
+    """Serves one request. `served_name`: what engines call the model."""
+
+    def __init__(
+        self,
+        call: Call,
+        served_name: str,
+        dialect: str,
+        interval: float,
+        place: Place,
+        upstream: Upstream,
+        answer: Answer,
+    ) -> None:
+        self._call = call
+        self._body = call.body if call.name == served_name else with_model(call.body, served_name)
+        self._dialect = dialect
+        self._interval = interval
+        self._place = place
+        self._upstream = upstream
+        self._answer = answer
+        self._talks = call.stream and dialect != OFF
+        self._stream = Stream(
+            id=f"chatcmpl-{secrets.token_hex(12)}",
+            model=call.name,
+            created=int(time.time()),
+            format=format_of(call.path),
+        )
+        self._waited = 0.0  # seconds
+        self._response: httpx.Response | None = None
+
+    async def run(self) -> None:
+        """Raises SwapyardError when there is no answer, or none to its end."""
+        try:
+            while self._response is None:
+                turn = await self._narrated(self._place.turn())
+                self._waited = time.monotonic() - self._place.ticket.arrived
+                await self._narrated(self._open(turn), patience=self._interval)
+            await self._pass_on(self._response)
+        finally:
+            if self._response is not None:
+                await self._response.aclose()
+
+    def summary(self) -> dict[str, object]:
+        """For the log: one line per request, and nothing of what it said."""
+        place, response = self._place, self._response
+        return {
+            "box": place.tell().box,
+            "reason": place.sent.reason if place.sent else None,
+            "waited_ms": round(self._waited * 1000),
+            "status": response.status_code if response else None,
+        }
+
+    # While it waits.
+
+    async def _narrated(self, work: Awaitable[T], patience: float = 0.0) -> T:
+        """Await `work`; from `patience` seconds on, tell the client meanwhile what goes on."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task}, timeout=patience)
+            while self._talks and not task.done():
+                await self._tell()
+                await self._until_done_or_news(task)
+            return await task
+        finally:
+            task.cancel()
+
+    async def _until_done_or_news(self, task: asyncio.Future[T]) -> None:
+        news = asyncio.ensure_future(self._place.news())
+        either: set[asyncio.Future[Any]] = {task, news}
+        try:
+            await asyncio.wait(either, timeout=self._interval, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+
+    async def _tell(self) -> None:
+        told = switching(self._place.tell())
+        if self._place.sent is not None:
+            told |= served(self._place.sent.reason, self._waited)
+        if not self._answer.begun:
+            await self._answer.begin(200, EVENT_STREAM)
+        await self._answer.chunk(frame(self._dialect, self._stream, told))
+
+    # When it is its turn.
+
+    async def _open(self, turn: Send) -> None:
+        """Ask the box; if it does not take the request, it is at its old place again."""
+        model = self._place.ticket.model
+        request = self._upstream.http.build_request(
+            "POST",
+            f"{turn.box}/engines/{model}/v1/{self._call.path}",
+            headers=[*self._upstream.headers, *self._upstream.keys[turn.box]],
+            content=self._body,
+        )
+        try:
+            response = await self._upstream.http.send(request, stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            self._place.unreachable()
+            return
+        except httpx.HTTPError as error:
+            raise died(error) from None
+        if "x-swapyard-refused" in response.headers:
+            async with aclosing(response):
+                refusal = json.loads(await response.aread())
+            self._place.refused(refusal["boot"], refusal["seq"])
+        else:
+            self._response = response
+
+    async def _pass_on(self, response: httpx.Response) -> None:
+        headers = only(response.headers.raw, RESPONSE_HEADERS)
+        if not self._answer.begun:
+            await self._answer.begin(response.status_code, [*headers, *self._decision()])
+        elif response.status_code == 200 and is_events(headers):
+            await self._tell()
+        else:
+            raise await engine_error(response)
+        try:
+            async for chunk in response.aiter_raw():
+                await self._answer.chunk(chunk)
+        except httpx.HTTPError as error:
+            raise died(error) from None
+        await self._answer.end()
+
+    def _decision(self) -> Headers:
+        """What was decided for a request whose headers can still say it."""
+        sent = self._place.sent
+        assert sent is not None
+        said = {
+            "x-swapyard-box": self._place.tell().box or "",
+            "x-swapyard-model": self._place.ticket.model,
+            "x-swapyard-reason": sent.reason,
+            "x-swapyard-wait-ms": str(round(self._waited * 1000)),
+        }
+        return [(name.encode(), value.encode()) for name, value in said.items()]
+
+
+def died(error: httpx.HTTPError) -> EngineFailed:
+    said = str(error) or type(error).__name__
+    return EngineFailed(f"The box ended the connection: {said}", code="engine_died")
+
+
+async def engine_error(response: httpx.Response) -> EngineFailed:
+    """An answer that is no stream, for a client that was promised one."""
+    body = b""
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > ERROR_LIMIT:
+            break
+    try:
+        said = json.loads(body)["error"]
+        message, code = str(said["message"]), said.get("code")
+    except (ValueError, TypeError, KeyError):
+        message, code = body[:500].decode("utf-8", "replace"), None
+    return EngineFailed(
+        message or f"The engine answered {response.status_code}.",
+        code=code if isinstance(code, str) else "engine_error",
+        engine_status=response.status_code,
+    )

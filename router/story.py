@@ -1,0 +1,106 @@
+"""What is going on for those who wait for one model: where, which phase, how far.
+
+Rule 1: nothing is told that the box did not report.
+Rule 2: this file does no I/O, reads no clock and never awaits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from router.queue import Ticket
+from router.view import BoxView
+from shared.status import ModelStatus, Phase, ProgressSource, Step, Switch
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """All that one waiting client may know. Times in seconds, `at` in Unix time."""
+
+    model: str
+    phase: Phase
+    step: str | None
+    at: float | None
+    from_: tuple[str, ...]
+    box: str | None
+    position: int
+    elapsed_s: float
+    eta_s: float | None
+    progress: float | None
+    progress_source: ProgressSource | None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    model: str
+    phase: Phase
+    step: str | None
+    box: str | None = None
+    at: float | None = None
+    from_: tuple[str, ...] = ()
+    ready_at: float | None = None  # by the router's clock
+    progress: float | None = None
+    progress_source: ProgressSource | None = None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What is told at once when it changes; all else can wait for the next interval."""
+        return (self.phase, self.step, self.from_, self.box)
+
+    @property
+    def is_about_a_load(self) -> bool:
+        return self.phase is not Phase.READY
+
+    def tell(self, position: int, elapsed: float, now: float) -> Tell:
+        return Tell(
+            model=self.model,
+            phase=self.phase,
+            step=self.step,
+            at=self.at,
+            from_=self.from_,
+            box=self.box,
+            position=position,
+            elapsed_s=round(elapsed, 3),
+            eta_s=None if self.ready_at is None else round(max(0.0, self.ready_at - now), 1),
+            progress=self.progress,
+            progress_source=self.progress_source,
+        )
+
+
+def story_of(model: str, box: BoxView | None) -> Story:
+    """The switch that makes room for the model; with none, the model's own phase."""
+    if box is None or box.status is None:
+        return Story(model, Phase.IDLE, Step.AWAITING_TURN)
+    switch = box.status.switch_to(model)
+    if switch is not None:
+        return _switching(model, box, switch)
+    return _waiting(model, box, box.of(model))
+
+
+def served_on(box: BoxView, ticket: Ticket, now: float) -> Tell:
+    """For a request whose turn has come."""
+    at = box.status.at if box.status else None
+    story = Story(ticket.model, Phase.READY, None, box.name, at, ready_at=now)
+    return story.tell(position=1, elapsed=now - ticket.arrived, now=now)
+
+
+def _switching(model: str, box: BoxView, switch: Switch) -> Story:
+    assert box.status is not None
+    return Story(
+        model=model,
+        phase=switch.phase,
+        step=switch.step,
+        box=box.name,
+        at=box.status.at,
+        from_=switch.from_,
+        ready_at=None if switch.eta_s is None else box.heard_at + switch.eta_s,
+        progress=switch.progress,
+        progress_source=switch.progress_source,
+    )
+
+
+def _waiting(model: str, box: BoxView, known: ModelStatus | None) -> Story:
+    assert box.status is not None
+    phase = known.phase if known else Phase.IDLE
+    step = Step.AWAITING_SLOT if phase is Phase.READY else Step.AWAITING_TURN
+    return Story(model, phase, step, box=box.name, at=box.status.at)

@@ -1,0 +1,111 @@
+"""What this router knows of one box: its newest Status, and what it did itself since.
+
+Rule 1: all of it is advice; the sidecar may refuse, and then it is the sidecar that is right.
+Rule 2: this file does no I/O, reads no clock and never awaits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from shared.status import Catalogue, LoadError, ModelFacts, ModelStatus, Phase, Status
+
+HOLDING = (Phase.READY, Phase.STARTING)
+
+
+@dataclass(slots=True)
+class BoxView:
+    """`key` names the box before it was ever heard, `name` since."""
+
+    key: str
+    name: str
+    lost_at: float | None = None  # None: live
+    heard_at: float = 0.0
+    status: Status | None = None
+    facts: Mapping[str, ModelFacts] = field(default_factory=dict)
+    sent: Counter[str] = field(default_factory=Counter)  # requests by model, ever
+    _models: dict[str, ModelStatus] = field(default_factory=dict)
+    _sent_since: Counter[str] = field(default_factory=Counter)  # since the newest Status
+    _released_since: Counter[str] = field(default_factory=Counter)
+    _refused: dict[str, tuple[str, int]] = field(default_factory=dict)  # boot and seq of the 409
+
+    @property
+    def live(self) -> bool:
+        return self.lost_at is None and self.status is not None
+
+    def know(self, catalogue: Catalogue) -> None:
+        self.name = catalogue.box
+        self.facts = {facts.id: facts for facts in catalogue.models}
+
+    def hear(self, status: Status, now: float) -> None:
+        self.status, self.name = status, status.box
+        self.lost_at, self.heard_at = None, now
+        self._models = {model.id: model for model in status.models}
+        self._sent_since.clear()
+        self._released_since.clear()
+
+    def lose(self, now: float) -> None:
+        if self.lost_at is None:
+            self.lost_at = now
+
+    def has(self, model: str) -> bool:
+        return model in self.facts
+
+    def of(self, model: str) -> ModelStatus | None:
+        return self._models.get(model)
+
+    def holds(self, model: str) -> bool:
+        known = self.of(model)
+        return self.live and known is not None and known.phase in HOLDING
+
+    def free_slots(self, model: str) -> int:
+        """How many more requests may be sent now. A snapshot's free slots are shared evenly with
+        the other routers that want the model; what was released here since counts at once."""
+        known = self.of(model)
+        if not self.live or known is None or known.phase is not Phase.READY:
+            return 0
+        if not self._may_be_offered(model):
+            return 0
+        free = known.slots - known.in_flight
+        share = -(-free // max(1, known.routers))
+        return share + self._released_since[model] - self._sent_since[model]
+
+    def took(self, model: str) -> None:
+        self.sent[model] += 1
+        self._sent_since[model] += 1
+
+    def released(self, model: str) -> None:
+        self._released_since[model] += 1
+
+    def refused(self, model: str, boot: str, seq: int) -> None:
+        self._refused[model] = (boot, seq)
+
+    def newest(self) -> tuple[str, int]:
+        """Boot and number of the newest Status."""
+        return (self.status.boot, self.status.seq) if self.status else ("", 0)
+
+    def error(self, model: str) -> LoadError | None:
+        known = self.of(model)
+        return known.error if known else None
+
+    def load_failed_at(self, model: str) -> float | None:
+        """By our clock: those who had come before it are answered by it."""
+        error = self.error(model)
+        if error is None or error.code != "load_failed" or self.status is None:
+            return None
+        return self.heard_at - (self.status.at - error.at)
+
+    def backs_off_until(self, model: str) -> float:
+        error = self.error(model)
+        return self.heard_at + (error.retry_in_s or 0.0) if error else 0.0
+
+    def can_never_hold(self, model: str) -> bool:
+        error = self.error(model)
+        return error is not None and error.code == "does_not_fit"
+
+    def _may_be_offered(self, model: str) -> bool:
+        """After a refusal, only once the box has said something newer."""
+        refused, newest = self._refused.get(model), self.newest()
+        return refused is None or refused[0] != newest[0] or newest[1] > refused[1]

@@ -1,0 +1,161 @@
+"""Every error that a client or an operator can be told, as one tree.
+
+    SwapyardError
+    ├── InvalidRequest       400  invalid_json, invalid_request, model_required, bad_progress
+    ├── ModelNotFound        404  model_not_found
+    ├── NotFound             404  not_found, and 405
+    ├── DoesNotFit           409  does_not_fit
+    ├── TooLarge             413  too_large
+    ├── LoadFailed           503  load_failed
+    ├── Unavailable          503  queue_full, box_unreachable, shutting_down
+    ├── QueueTimeout         504  queue_timeout
+    └── EngineFailed         502  engine_died, engine_error, event_too_large; 504 engine_stalled
+
+The shape is OpenAI's. `retry` becomes `x-should-retry`, which OpenAI's own clients obey.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+
+class SwapyardError(Exception):
+    status: int = 500
+    type: ClassVar[str] = "server_error"
+    retry: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        retry_after: float | None = None,
+        **more: Any,
+    ) -> None:
+        """`retry_after` in seconds; `more` are further fields of the error object."""
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.param = param
+        self.retry_after = retry_after
+        self.more = more
+
+    def body(self) -> bytes:
+        error = {"message": self.message, "type": self.type, "code": self.code, "param": self.param}
+        return json.dumps({"error": error | self.more}).encode()
+
+    def event(self) -> bytes:
+        """For a stream whose headers went out: clients raise on it; no `[DONE]` follows."""
+        return b"data: " + self.body() + b"\n\n"
+
+    def headers(self) -> dict[str, str]:
+        headers = {
+            "content-type": "application/json",
+            "x-should-retry": "true" if self.retry else "false",
+        }
+        if self.retry_after is not None:
+            headers["retry-after"] = str(max(1, round(self.retry_after)))
+        return headers
+
+
+class InvalidRequest(SwapyardError):
+    """The request is not one that any engine could answer."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class ModelNotFound(SwapyardError):
+    """No box knows this model; the message names what there is."""
+
+    status = 404
+    type = "invalid_request_error"
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        there_is = ", ".join(known) if known else "none: no box has been heard yet"
+        super().__init__(
+            f"There is no model {name!r}. Models: {there_is}.",
+            code="model_not_found",
+            param="model",
+        )
+
+
+class NotFound(SwapyardError):
+    """No such path here, or not with this method."""
+
+    status = 404
+    type = "invalid_request_error"
+
+    def __init__(self, path: str, status: int = 404) -> None:
+        said = f"There is nothing at {path}."
+        if status == 405:
+            said = f"{path} does not take this method."
+        super().__init__(said, code="not_found" if status == 404 else "invalid_request")
+        self.status = status
+
+
+class DoesNotFit(SwapyardError):
+    """The box can never hold this model; the message gives the sum."""
+
+    status = 409
+    type = "invalid_request_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="does_not_fit")
+
+
+class TooLarge(SwapyardError):
+    """The body is larger than this server takes."""
+
+    status = 413
+    type = "invalid_request_error"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The body is larger than {limit} bytes.", code="too_large")
+
+
+class LoadFailed(SwapyardError):
+    """The engine did not become ready; `cause` says why, `log_tail` shows its last words."""
+
+    status = 503
+
+    def __init__(
+        self, message: str, cause: str, log_tail: list[str], retry_after: float | None
+    ) -> None:
+        super().__init__(
+            message, code="load_failed", cause=cause, log_tail=log_tail, retry_after=retry_after
+        )
+
+
+class Unavailable(SwapyardError):
+    """Nobody can serve this now; a later try may do."""
+
+    status = 503
+    retry = True
+
+
+class QueueTimeout(SwapyardError):
+    """The request has waited longer than `queue.max_wait`."""
+
+    status = 504
+    retry = True
+
+    def __init__(self, waited: float) -> None:
+        super().__init__(f"No engine was free within {waited:.0f} s.", code="queue_timeout")
+
+
+class EngineFailed(SwapyardError):
+    """The engine took the request and did not answer it as it should."""
+
+    status = 502
+
+
+class EngineStalled(EngineFailed):
+    """The engine has been silent for too long."""
+
+    status = 504
+
+    def __init__(self, silence: float) -> None:
+        super().__init__(f"The engine was silent for {silence:.0f} s.", code="engine_stalled")

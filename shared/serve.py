@@ -1,0 +1,112 @@
+"""One program's life: its config, then uvicorn on a loop of ours until a signal.
+
+uvicorn's own signal handling ends connections before the program could drain; here the first
+SIGTERM or SIGINT starts the program's own farewell, and the second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+
+from shared import settings
+
+M = TypeVar("M", bound=settings.Settings)
+
+# Backstop only: our own streams have ended by then. An endless one would hold the exit for ever.
+LAST_WORDS = 1  # seconds
+
+# Longer than any client of ours keeps an idle connection, so that it is the client that closes:
+# a request sent on a connection that the server has just closed would be lost.
+KEEP_ALIVE = 75  # seconds
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # the program has its own
+
+
+def config(model: type[M], program: str) -> M:
+    """What the file of `--config` says. Every problem is told at once, and nothing is started."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}")
+    parser.add_argument("--config", type=Path, default=Path(f"{program}.yaml"))
+    path: Path = parser.parse_args().config.absolute()
+    try:
+        text = path.read_text(encoding="utf-8")
+        return settings.read(model, text, name=path.name, folder=path.parent, env=os.environ)
+    except (OSError, UnicodeDecodeError, settings.Problems) as error:
+        refuse(error)
+
+
+def refuse(why: Exception) -> NoReturn:
+    sys.stderr.write(f"{why}\n")
+    sys.exit(2)
+
+
+async def serve(
+    app: ASGIApp, host: str, port: int, farewell: Callable[[asyncio.Event], Awaitable[None]]
+) -> None:
+    """Serve until a signal; then await `farewell(hurry)` while still serving, then end.
+
+    `hurry` is set by the second signal. OSError if the address cannot be had.
+    """
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=LAST_WORDS,
+    )
+    server = _Server(config)
+    with _signals() as (asked, hurry):
+        serving = asyncio.ensure_future(server.serve())
+        stopping = asyncio.ensure_future(asked.wait())
+        try:
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not serving.done():
+                await farewell(hurry)
+            server.should_exit = True
+            await serving
+        finally:
+            stopping.cancel()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    loop, asked, hurry = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+    def signalled() -> None:
+        (hurry if asked.is_set() else asked).set()
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, signalled)
+    try:
+        yield asked, hurry
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,165 @@
+"""The sidecar's endpoints: status and events, demand, engines, and what operators ask by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+
+from sse_starlette.event import ServerSentEvent
+from sse_starlette.sse import EventSourceResponse
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Lifespan
+
+from shared.demand import Demand
+from shared.errors import (
+    DoesNotFit,
+    InvalidRequest,
+    ModelNotFound,
+    TooLarge,
+)
+from shared.status import Catalogue
+from shared.wire import EXCEPTION_HANDLERS
+from sidecar.metrics import exposition
+from sidecar.proxy import EngineProxy
+from sidecar.supervisor import Supervisor
+
+HEARTBEAT = 2  # seconds; a watcher that misses three takes the box for lost
+MAX_BODY = 2**20  # bytes of a message of the control plane
+LOG_LINES = 200
+
+
+def make_app(
+    supervisor: Supervisor, proxy: EngineProxy, lifespan: Lifespan[Starlette]
+) -> Starlette:
+    sidecar = _Endpoints(supervisor)
+    routes = [
+        Route("/healthz", sidecar.healthz),
+        Route("/readyz", sidecar.readyz),
+        Route("/metrics", sidecar.metrics),
+        Route("/gpus", sidecar.gpus),
+        Route("/models", sidecar.models),
+        Route("/models/status", sidecar.status),
+        Route("/models/events", sidecar.events),
+        Route("/models/switch", sidecar.switch, methods=["POST"]),
+        Route("/models/{model:path}/logs", sidecar.logs),
+        Route("/models/{model:path}/load", sidecar.load, methods=["POST"]),
+        Route("/models/{model:path}/unload", sidecar.unload, methods=["POST"]),
+        Route("/demand/{router}", sidecar.demand, methods=["PUT"]),
+        Route("/engines/{path:path}", proxy),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=EXCEPTION_HANDLERS)
+
+
+class _Endpoints:
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    # Probes.
+
+    async def healthz(self, request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(self, request: Request) -> Response:
+        closing = self._supervisor.box.closing
+        return PlainTextResponse("shutting down\n" if closing else "ok\n", 503 if closing else 200)
+
+    async def metrics(self, request: Request) -> Response:
+        body, content_type = exposition(self._supervisor.status.value)
+        return Response(body, media_type=content_type)
+
+    # What is.
+
+    async def status(self, request: Request) -> Response:
+        return _json(self._supervisor.status.value.to_json())
+
+    async def events(self, request: Request) -> Response:
+        return EventSourceResponse(
+            self._statuses(),
+            ping=HEARTBEAT,
+            headers={"X-Accel-Buffering": "no"},
+        )
+
+    async def _statuses(self) -> AsyncIterator[ServerSentEvent]:
+        self._supervisor.publish()  # a new watcher hears how things are now, not when they changed
+        async for status in self._supervisor.status:
+            yield ServerSentEvent(
+                status.to_json().decode(), event="status", id=f"{status.boot}:{status.seq}"
+            )
+
+    async def models(self, request: Request) -> Response:
+        box = self._supervisor.box
+        facts = tuple(known.facts for known in self._supervisor.known.values())
+        return _json(Catalogue(box.name, box.boot, facts).to_json())
+
+    async def gpus(self, request: Request) -> Response:
+        rows = self._supervisor.status.value.memory
+        return JSONResponse([asdict(row) for row in rows if row.kind == "gpu"])
+
+    async def logs(self, request: Request) -> Response:
+        tail = self._supervisor.log_tail(self._model(request), LOG_LINES)
+        return PlainTextResponse("".join(f"{line}\n" for line in tail))
+
+    # What routers want.
+
+    async def demand(self, request: Request) -> Response:
+        try:
+            demand = Demand.from_json(await _body(request))
+        except ValueError as error:
+            raise InvalidRequest(f"Not a demand: {error}", code="invalid_request") from None
+        self._supervisor.demand(request.path_params["router"], demand)
+        return Response(status_code=204)
+
+    # By hand.
+
+    async def load(self, request: Request) -> Response:
+        return self._by_hand(self._supervisor.load, self._model_that_fits(self._model(request)))
+
+    async def unload(self, request: Request) -> Response:
+        return self._by_hand(self._supervisor.unload, self._model(request))
+
+    async def switch(self, request: Request) -> Response:
+        try:
+            match json.loads(await _body(request)):
+                case {"model": str() as model}:
+                    pass
+                case _:
+                    raise InvalidRequest('The body must be {"model": ...}.', code="model_required")
+        except ValueError:
+            raise InvalidRequest("The body is not JSON.", code="invalid_json") from None
+        return self._by_hand(self._supervisor.switch, self._model_that_fits(self._known(model)))
+
+    def _by_hand(self, act: Callable[[str], None], model: str) -> Response:
+        act(model)
+        return _json(self._supervisor.status.value.to_json(), 202)
+
+    def _model(self, request: Request) -> str:
+        return self._known(request.path_params["model"])
+
+    def _known(self, model: str) -> str:
+        if model not in self._supervisor.known:
+            raise ModelNotFound(model, list(self._supervisor.known))
+        return model
+
+    def _model_that_fits(self, model: str) -> str:
+        problem = self._supervisor.box.fit_problem(model)
+        if problem is not None:
+            raise DoesNotFit(problem)
+        return model
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")
+
+
+async def _body(request: Request) -> bytes:
+    """What the control plane takes is small."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise TooLarge(MAX_BODY)
+    return bytes(body)

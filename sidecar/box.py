@@ -1,0 +1,337 @@
+"""One box: its engines, its memory and what routers want from it; facts in, effects out.
+
+Rule 1: the life of an engine is `machine.py`'s, residency is `planner.py`'s; this file feeds them
+the same facts and carries what one decides to the other.
+Rule 2: this file does no I/O, reads no clock and never awaits.
+
+Every method that is told what happened ends in `_settle`, and returns what to do about it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from shared.demand import Demand
+from shared.status import Phase, ProgressSource
+from sidecar import planner
+from sidecar.demand import BY_HAND, Demands, Want
+from sidecar.estimate import UNKNOWN_LOAD, History
+from sidecar.machine import Effect, Exit, Fact, Limits, Machine
+from sidecar.memory import Bytes, Need, does_not_fit, placements, subtract
+
+Refusal = Literal["not_ready", "busy", "draining"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a box knows of a model before it was ever loaded."""
+
+    id: str
+    slots: int
+    need: Need
+    limits: Limits
+    size: int | None = None  # bytes of its file
+    pinned: bool = False
+
+
+@dataclass(slots=True)
+class Engine:
+    """One model's engine, now or last time."""
+
+    model: Model
+    machine: Machine
+    history: History
+    placements: tuple[Bytes, ...]
+    booking: Bytes = field(default_factory=dict)
+    wanted_by_hand: float | None = None  # since when an operator waits for it
+    because: str = ""  # why it was last told to come or to go
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A switch, from the first drain to the readiness of its model."""
+
+    id: str
+    to: str
+    from_: tuple[str, ...]
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """An effect on one model's engine; `booking` says where its memory is."""
+
+    model: str
+    effect: Effect
+    booking: Bytes
+
+
+class Box:
+    def __init__(
+        self,
+        name: str,
+        boot: str,
+        models: Mapping[str, Model],
+        capacity: Bytes,
+        patience: float,
+        now: float,
+    ) -> None:
+        self.name = name
+        self.boot = boot
+        self.capacity = capacity  # what engines may take, by pool
+        self.engines = {
+            id: Engine(
+                model,
+                Machine(model.limits, now),
+                History(model.size),
+                placements(model.need, capacity),
+            )
+            for id, model in models.items()
+        }
+        self.stories: dict[str, Story] = {}
+        self.claims: tuple[planner.Claim, ...] = ()
+        self.waits: tuple[planner.Wait, ...] = ()
+        self.seq = 0
+        self.news = True  # something that watchers must hear at once
+        self.changed = True  # something that watchers may hear a little later
+        self.closing = False
+        self.demands = Demands(frozenset(models))
+        self._patience = patience
+        self.taken_by_strangers: Bytes = {}
+        self._replan_at = math.inf
+        self._switches = 0
+
+    # What happens.
+
+    def heard(self, router: str, demand: Demand, now: float) -> list[Do]:
+        self.changed |= self.demands.heard(router, demand, now)
+        return self._settle(now)
+
+    def admit(self, model: str, router: str | None, now: float) -> Refusal | None:
+        """Count a request in, or say why not. Each None needs one `release`."""
+        engine = self.engines[model]
+        if router is not None:
+            self.demands.arrived(router, model)
+        self.changed = True
+        if not self.closing and engine.machine.admit(engine.model.slots, now):
+            return None
+        if engine.machine.phase is Phase.READY:
+            return "draining" if self.closing else "busy"
+        return "draining" if engine.machine.phase is Phase.SWITCHING else "not_ready"
+
+    def release(self, model: str, began: float, now: float) -> list[Do]:
+        engine = self.engines[model]
+        was_full = engine.machine.in_flight >= engine.model.slots
+        engine.history.served(now - began)
+        effects = engine.machine.release(now)
+        self.changed = True
+        self.news |= was_full
+        return self._settle(now, self._do(engine, effects))
+
+    def saw(self, model: str, fact: Fact, now: float, exit: Exit | None = None) -> list[Do]:
+        """An engine's process did something."""
+        return self._settle(now, self._tell(self.engines[model], fact, now, exit))
+
+    def progressed(self, model: str, value: float, source: ProgressSource, now: float) -> list[Do]:
+        self.changed |= self.engines[model].machine.progressed(value, source, now)
+        return self._settle(now)
+
+    def sign_of_life(self, model: str, now: float) -> None:
+        self.engines[model].machine.sign_of_life(now)
+
+    def strangers(self, taken: Bytes, now: float) -> list[Do]:
+        """Others use this much of the pools: it is respected, never touched."""
+        self.changed |= taken != self.taken_by_strangers
+        self.taken_by_strangers = taken
+        return self._settle(now)
+
+    def tick(self, now: float) -> list[Do]:
+        effects = []
+        for engine in self.engines.values():
+            if now >= engine.machine.deadline:
+                effects += self._tell(engine, Fact.OVERDUE, now)
+        return self._settle(now, effects)
+
+    def deadline(self, now: float) -> float:
+        """When to call `tick` if nothing happens before."""
+        machines = (engine.machine.deadline for engine in self.engines.values())
+        return min(self._replan_at, self.demands.deadline(now), *machines)
+
+    # By hand.
+
+    def load(self, model: str, now: float) -> list[Do]:
+        """Counts as one waiting request of the highest priority until it is ready."""
+        engine = self.engines[model]
+        if engine.machine.phase is not Phase.READY:
+            engine.machine.forgive(now)
+            engine.wanted_by_hand = now
+        return self._settle(now)
+
+    def unload(self, model: str, now: float) -> list[Do]:
+        """Drain and stop. With requests waiting, it starts again by itself."""
+        engine = self.engines[model]
+        return self._settle(now, self._let_go(engine, now, "unloaded by hand"))
+
+    def switch(self, model: str, now: float) -> list[Do]:
+        """This model, and no other but the pinned ones."""
+        others = [
+            engine
+            for engine in self.engines.values()
+            if engine.model.id != model and not engine.model.pinned and engine.booking
+        ]
+        effects: list[Do] = []
+        for engine in others:
+            effects += self._let_go(engine, now, f"switched to {model} by hand")
+        if self.engines[model].machine.phase is Phase.IDLE:
+            self._begin_story(model, tuple(engine.model.id for engine in others), now)
+        return effects + self.load(model, now)
+
+    def close(self, now: float) -> list[Do]:
+        """Admit nobody, let what runs come to its end, then stop every engine."""
+        self.closing = self.news = True
+        effects: list[Do] = []
+        for engine in self.engines.values():
+            effects += self._let_go(engine, now, "the sidecar is shutting down")
+        return effects
+
+    def fit_problem(self, model: str) -> str | None:
+        """Why this box can never hold the model, if so."""
+        engine = self.engines[model]
+        if engine.placements:
+            return None
+        return f"{model} {does_not_fit(engine.model.need, self.capacity)}"
+
+    # What follows.
+
+    def _settle(self, now: float, effects: list[Do] | None = None) -> list[Do]:
+        """Ask the planner what follows, and carry it out."""
+        done = list(effects or ())
+        self.changed |= self.demands.forget_silent(now)
+        wants = self.wants()
+        if self.closing or not (wants or self.claims or self.waits or self.stories):
+            self._replan_at = math.inf
+            return done
+        return done + self._carry_out(planner.plan(self._facts(wants, now)), now)
+
+    def _carry_out(self, decided: planner.Plan, now: float) -> list[Do]:
+        self.news |= [w.model for w in decided.waits] != [w.model for w in self.waits]
+        self.claims, self.waits = decided.claims, decided.waits
+        self._replan_at = decided.deadline
+        done: list[Do] = []
+        for keep in decided.keeps:
+            done += self._tell(self._decided(keep.model, keep.because), Fact.KEPT, now)
+        for claim in decided.claims:
+            self._decided(claim.model, claim.because)
+            self._begin_story(claim.model, claim.victims, now)
+        for drain in decided.drains:
+            done += self._let_go(self.engines[drain.model], now, drain.because)
+        for start in decided.starts:
+            engine = self._decided(start.model, start.because)
+            engine.booking = start.booking
+            self._begin_story(start.model, (), now)
+            done += self._tell(engine, Fact.WANTED, now)
+        self._end_stories()
+        return done
+
+    def _decided(self, model: str, because: str) -> Engine:
+        engine = self.engines[model]
+        engine.because = because
+        return engine
+
+    def _tell(self, engine: Engine, fact: Fact, now: float, exit: Exit | None = None) -> list[Do]:
+        machine, before, since = engine.machine, engine.machine.phase, engine.machine.since
+        step = machine.step
+        effects = machine.saw(fact, now, exit)
+        self.news |= (machine.phase, machine.step) != (before, step)
+        if before is Phase.STARTING and machine.phase is Phase.READY:
+            engine.history.loaded(now - since)
+        if before is Phase.STOPPING and machine.phase is Phase.IDLE:
+            engine.history.stopped(now - since)
+        done = self._do(engine, effects)
+        if machine.phase is Phase.IDLE:
+            engine.booking = {}
+        if machine.phase is Phase.READY or machine.failure is not None:
+            engine.wanted_by_hand = None
+            self.stories.pop(engine.model.id, None)
+        return done
+
+    def _let_go(self, engine: Engine, now: float, because: str) -> list[Do]:
+        engine.wanted_by_hand = None
+        if engine.machine.phase is Phase.IDLE:
+            return []
+        engine.because = because
+        return self._tell(engine, Fact.LET_GO, now)
+
+    def _do(self, engine: Engine, effects: list[Effect]) -> list[Do]:
+        self.news |= bool(effects)
+        return [Do(engine.model.id, effect, engine.booking) for effect in effects]
+
+    def _begin_story(self, to: str, from_: tuple[str, ...], now: float) -> None:
+        if to not in self.stories:
+            self._switches += 1
+            self.stories[to] = Story(f"s-{self.boot}-{self._switches}", to, from_, now)
+            self.news = True
+
+    def _end_stories(self) -> None:
+        """A switch whose claim was dropped before it began to load is no story any more."""
+        claimed = {claim.model for claim in self.claims}
+        for name in list(self.stories):
+            if name not in claimed and self.engines[name].machine.phase is not Phase.STARTING:
+                del self.stories[name]
+                self.news = True
+
+    # What the planner is told.
+
+    def _facts(self, wants: Mapping[str, Want], now: float) -> planner.Facts:
+        return planner.Facts(
+            now=now,
+            capacity=subtract(self.capacity, self.taken_by_strangers),
+            candidates={id: self._candidate(self.engines[id]) for id in wants},
+            residents={id: r for id, e in self.engines.items() if (r := self._resident(e))},
+            wants=wants,
+            due=self.demands.due(now),
+            claims=self.claims,
+            patience=self._patience,
+        )
+
+    def wants(self) -> dict[str, Want]:
+        """All who wait for a model that this box can hold, operators among them."""
+        answered = {
+            id: engine.machine.failure.at
+            for id, engine in self.engines.items()
+            if engine.machine.failure is not None and engine.machine.failure.code == "load_failed"
+        }
+        wants = self.demands.wants(answered)
+        for id, engine in self.engines.items():
+            if (since := engine.wanted_by_hand) is not None:
+                heard = wants.get(id, Want({}, since, routers=0))
+                waiting = {**heard.waiting, BY_HAND: 1}
+                wants[id] = Want(waiting, min(heard.oldest, since), heard.routers)
+        return {id: want for id, want in wants.items() if self.engines[id].placements}
+
+    def _candidate(self, engine: Engine) -> planner.Candidate:
+        load, _ = engine.history.load_estimate()
+        possible = engine.placements
+        if engine.model.need.bytes is None:  # the whole box, but for what strangers took
+            possible = (subtract(self.capacity, self.taken_by_strangers),)
+        return planner.Candidate(possible, load or UNKNOWN_LOAD, engine.machine.retry_at)
+
+    def _resident(self, engine: Engine) -> planner.Resident | None:
+        machine = engine.machine
+        if machine.phase is Phase.IDLE:
+            return None
+        return planner.Resident(
+            model=engine.model.id,
+            phase=machine.phase,
+            booking=engine.booking,
+            in_flight=machine.in_flight,
+            slots=engine.model.slots,
+            ready_at=machine.ready_at,
+            last_used=machine.last_used,
+            stop_s=engine.history.stop or 0.0,
+            service_s=engine.history.service or 0.0,
+            pinned=engine.model.pinned,
+        )

@@ -1,0 +1,69 @@
+"""Every model of the config with what its file says: read once, when the sidecar starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.status import ModelFacts
+from sidecar import header
+from sidecar.box import Model
+from sidecar.config import ModelConfig, SidecarConfig
+from sidecar.estimate import Shape, memory_need
+from sidecar.machine import Limits
+from sidecar.memory import Need
+
+DEFAULT_CONTEXT = 4096  # of a model whose header says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    config: ModelConfig
+    facts: ModelFacts
+    model: Model
+
+    @property
+    def context(self) -> int:
+        return self.facts.context_length or DEFAULT_CONTEXT
+
+
+def read(config: SidecarConfig) -> dict[str, Known]:
+    return {id: _known(id, model) for id, model in config.models.items()}
+
+
+def _known(id: str, config: ModelConfig) -> Known:
+    size = config.path.stat().st_size if config.path and config.path.is_file() else None
+    shape = header.read(config.path) if config.path and size else None
+    context = config.context_length or (shape.context_length if shape else None)
+    facts = ModelFacts(
+        id=id,
+        engine=config.engine,
+        served_name=config.served_name,
+        context_length=context,
+        slots=config.slots,
+        file=str(config.path) if config.path else None,
+        size=size,
+        quantisation=shape.quantisation if shape else None,
+    )
+    model = Model(
+        id=id,
+        slots=config.slots,
+        need=_need(config, size, shape, context),
+        limits=Limits(
+            start=config.start_timeout,
+            stall=config.stall_timeout,
+            drain=config.drain_timeout,
+            stop=config.stop_timeout,
+        ),
+        size=size,
+        pinned=config.pinned,
+    )
+    return Known(config, facts, model)
+
+
+def _need(config: ModelConfig, size: int | None, shape: Shape | None, context: int | None) -> Need:
+    on_host = config.engine == "embedded" or config.gpus == "none"
+    if config.vram is not None:
+        return Need(config.vram, "declared", on_host)
+    if size is not None and shape is not None:
+        return Need(memory_need(size, shape, context or DEFAULT_CONTEXT), "estimated", on_host)
+    return Need(size, "estimated" if size else "unknown", on_host)

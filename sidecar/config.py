@@ -1,0 +1,112 @@
+"""What sidecar.yaml may say: where this box listens, and the models it may serve.
+
+Rule: every default stands here, beside its reason, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from shared.settings import (
+    ConfigPath,
+    Duration,
+    Listen,
+    ModelId,
+    Program,
+    Refusals,
+    Settings,
+    Size,
+)
+
+# llama.cpp divides one unified KV cache among its slots; what a command starts is mostly a server
+# that batches (vLLM, SGLang) and is slow when it is fed one by one.
+_SLOTS = {"embedded": 4, "command": 16}
+
+
+def _slots(model: dict[str, Any]) -> int:
+    return _SLOTS[model["engine"]]
+
+
+class ModelConfig(Settings):
+    """One engine that this box may run, and how patient to be with it."""
+
+    engine: Literal["embedded", "command"]
+    path: ConfigPath | None = Field(default=None, validate_default=True)  # the GGUF file
+    args: tuple[str, ...] = ()  # appended to the engine's own arguments
+    command: tuple[str, ...] = Field(
+        default=(), validate_default=True
+    )  # may hold {port} {path} {model}
+    stop_command: tuple[str, ...] = ()  # before SIGTERM: `docker stop`, for one
+    env: Mapping[str, str] = {}  # may hold {key}, the key of this launch
+    health: str = "/health"  # 2xx = ready; llama-server, vLLM and SGLang all have it
+    served_name: str = ""  # what the engine is told as `model`; SidecarConfig fills in the id
+    vram: Size | None = None  # None: learned or estimated
+    gpus: Literal["auto", "none"] = "auto"  # none: books on the host's memory
+    context_length: int | None = Field(default=None, ge=1)  # None: what the GGUF header says
+    slots: int = Field(ge=1, default_factory=_slots)  # requests at a time
+    pinned: bool = False  # True: never leaves to make room
+    # 100 GB from a slow disk take this long; a load that hangs is caught by `stall_timeout`.
+    start_timeout: Duration = 1800.0
+    stall_timeout: Duration = 300.0  # no sign of progress; Ollama's OLLAMA_LOAD_TIMEOUT
+    silence_timeout: Duration = 300.0  # the longest prefills are silent for minutes
+    drain_timeout: Duration = 600.0  # long answers end by themselves; a stuck one holds up a box
+    stop_timeout: Duration = 10.0  # then by force; as supervisor, llama-swap and llama-server
+
+    @field_validator("path")
+    @classmethod
+    def _embedded_needs_a_file(cls, path: object, info: ValidationInfo) -> object:
+        if path is None and info.data.get("engine") == "embedded":
+            raise ValueError("is required with `engine: embedded`")
+        return path
+
+    @field_validator("command")
+    @classmethod
+    def _the_engine_decides(cls, command: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        engine = info.data.get("engine")
+        if engine == "command" and not command:
+            raise ValueError("is required with `engine: command`: the program and its arguments")
+        if engine == "embedded" and command:
+            raise ValueError("is for `engine: command`; embedded takes `path` and `args`")
+        return command
+
+    @field_validator("args", "command", "stop_command")
+    @classmethod
+    def _no_key_in_sight(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        shown = [n for n, argument in enumerate(arguments) if "{key}" in argument]
+        if shown:
+            said = "must not hold {key}, which `ps` would show to everyone: pass it in `env`"
+            raise Refusals([((n,), said) for n in shown])
+        return arguments
+
+    @field_validator("health")
+    @classmethod
+    def _is_a_path(cls, health: str) -> str:
+        if not health.startswith("/"):
+            raise ValueError("must be a path that begins with /")
+        return health
+
+
+class Scheduling(Settings):
+    # At least six times the longest load, or an overloaded box thrashes (seen in simulation):
+    # enough for loads of 20 s. Who has waited this long for a turn comes before all others.
+    patience: Duration = 120.0
+
+
+class SidecarConfig(Program):
+    listen: Listen = Listen("127.0.0.1", 8090)  # what comes in by mistake comes from this machine
+    box: str | None = Field(default=None, min_length=1)  # None: the caller puts the host's name
+    memory_limit: Size | None = None  # of the host, for engines; None: 90 % of what there is
+    scheduling: Scheduling = Scheduling()
+    shutdown_timeout: Duration = 30.0  # as long as Kubernetes waits before it kills
+    models: Mapping[ModelId, ModelConfig] = Field(min_length=1)
+
+    @field_validator("models")
+    @classmethod
+    def _served_by_their_ids(cls, models: Mapping[str, ModelConfig]) -> Mapping[str, ModelConfig]:
+        return {
+            name: model.model_copy(update={"served_name": model.served_name or name})
+            for name, model in models.items()
+        }

@@ -1,0 +1,143 @@
+"""What all routers together want from this box.
+
+Rule 1: a router's newest message replaces the one before; after its `ttl_s` it leaves no trace.
+Rule 2: this file does no I/O, reads no clock and never awaits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from shared.demand import Demand, ModelDemand
+
+# A request that a router has sent arrives within this time, or never (seconds). The demand that
+# no longer holds it can overtake it; without this pause a fresh engine looks idle and is stopped
+# before it has served anyone.
+ON_THE_WIRE = 0.25
+
+MOST_ROUTERS = 100  # at a time; a message of one more is ignored
+
+WEIGHT_PER_PRIORITY = 4.0  # one level of priority counts as much as four times the waiting
+BY_HAND = 32  # priority of what an operator asks for: above any that a config can give
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """All who wait for one model. `oldest` is when the first of them arrived."""
+
+    waiting: Mapping[int, int]  # how many, by priority
+    oldest: float
+    routers: int = 1
+
+    @property
+    def count(self) -> int:
+        return sum(self.waiting.values())
+
+    @property
+    def by_hand(self) -> bool:
+        return BY_HAND in self.waiting
+
+    @property
+    def weight(self) -> float:
+        return WEIGHT_PER_PRIORITY ** max(self.waiting)
+
+    def waited(self, now: float) -> float:
+        """Weighted sum of the ages. Ages are taken to be even between the oldest and now: as good
+        as the exact sum within 2 %, and the message needs no further field for it."""
+        heads = sum(n * WEIGHT_PER_PRIORITY**priority for priority, n in self.waiting.items())
+        age = now - self.oldest
+        return heads * (age if self.count == 1 else age / 2)
+
+
+@dataclass(slots=True)
+class _Router:
+    seq: int
+    heard: float
+    ttl: float
+    models: Mapping[str, ModelDemand]
+    arrived: Counter[str] = field(default_factory=Counter)  # admitted or refused here, by model
+    announced: dict[str, float] = field(default_factory=dict)  # when `sent` last rose
+
+    def due(self, model: str, now: float) -> int:
+        """Requests that were sent and are not here yet."""
+        if now >= self.announced.get(model, -math.inf) + ON_THE_WIRE:
+            return 0
+        return max(0, self.models[model].sent - self.arrived[model])
+
+
+class Demands:
+    def __init__(self, models: frozenset[str]) -> None:
+        self._models = models
+        self._routers: dict[str, _Router] = {}
+
+    def heard(self, router: str, demand: Demand, now: float) -> bool:
+        """Take a message; False if a newer one is here already."""
+        models = {m: d for m, d in demand.models.items() if m in self._models}
+        known = self._routers.get(router)
+        if known is None and len(self._routers) >= MOST_ROUTERS:
+            return False
+        if known is None:
+            known = _Router(demand.seq, now, demand.ttl_s, models)
+            known.arrived.update({m: d.sent for m, d in models.items()})
+            self._routers[router] = known
+            return True
+        if demand.seq <= known.seq:
+            return False
+        for model, wanted in models.items():
+            before = known.models.get(model)
+            if wanted.sent > (before.sent if before else 0):
+                known.announced[model] = now
+        known.seq, known.heard, known.ttl, known.models = demand.seq, now, demand.ttl_s, models
+        return True
+
+    def arrived(self, router: str, model: str) -> None:
+        """A request of that router was admitted or refused: it is on the wire no more."""
+        if router in self._routers:
+            self._routers[router].arrived[model] += 1
+
+    def forget_silent(self, now: float) -> bool:
+        """Drop routers that have not been heard within their time. True if there were any."""
+        silent = [r for r, known in self._routers.items() if now >= known.heard + known.ttl]
+        for router in silent:
+            del self._routers[router]
+        return bool(silent)
+
+    def wants(self, answered: Mapping[str, float]) -> dict[str, Want]:
+        """Who waits for what. A load that failed at `answered[model]` has answered all who had
+        come before it: their router just has not said so yet."""
+        wants: dict[str, Want] = {}
+        for model, wanted, oldest in self._waiting():
+            if oldest <= answered.get(model, -math.inf):
+                continue
+            so_far = wants.get(model, Want({}, oldest, routers=0))
+            waiting = Counter(so_far.waiting) + Counter(wanted.waiting)
+            wants[model] = Want(waiting, min(oldest, so_far.oldest), so_far.routers + 1)
+        return wants
+
+    def due(self, now: float) -> dict[str, int]:
+        due: Counter[str] = Counter()
+        for known in self._routers.values():
+            for model in known.announced:
+                if model in known.models:
+                    due[model] += known.due(model, now)
+        return +due
+
+    def deadline(self, now: float) -> float:
+        """When silence, or the end of a wire's patience, changes the answer."""
+        ends = [known.heard + known.ttl for known in self._routers.values()]
+        for known in self._routers.values():
+            ends += [
+                announced + ON_THE_WIRE
+                for model, announced in known.announced.items()
+                if model in known.models and known.due(model, now)
+            ]
+        return min(ends, default=math.inf)
+
+    def _waiting(self) -> Iterator[tuple[str, ModelDemand, float]]:
+        for known in self._routers.values():
+            for model, wanted in known.models.items():
+                if any(wanted.waiting.values()):
+                    yield model, wanted, known.heard - wanted.oldest_s

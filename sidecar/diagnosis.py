@@ -1,0 +1,55 @@
+"""Why an engine ended, from its exit code and its last lines.
+
+Rule 1: the causes that clients and operators are told are chosen here and nowhere else.
+Rule 2: this file does no I/O, reads no clock and never awaits.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+
+from sidecar.machine import Cause, Exit
+
+LINES_TOLD = 20  # of the log, with a failure
+
+# First match wins: an engine that runs out of memory may complain of a file afterwards.
+CAUSES: tuple[tuple[Cause, str], ...] = (
+    ("vram_oom", r"out of memory|cudaMalloc failed|failed to allocate|unable to allocate"),
+    ("port_in_use", r"address already in use|couldn't bind|could not bind|failed to bind"),
+    (
+        "bad_flag",
+        r"invalid argument|unrecognized argument|unknown argument|unknown option|invalid option"
+        r"|invalid choice|no such option",
+    ),
+    ("file_missing", r"no such file|file not found|does not exist|failed to open|cannot open"),
+)
+
+
+def diagnose(code: int, log_tail: Sequence[str]) -> Exit:
+    """`code` as subprocess gives it: negative for a signal."""
+    tail = tuple(log_tail[-LINES_TOLD:])
+    text = "\n".join(tail)
+    found = (c for c, words in CAUSES if re.search(words, text, re.IGNORECASE))
+    cause: Cause = next(found, "crashed")
+    return Exit(cause, ended(code), tail)
+
+
+def could_not_start(program: str, error: OSError) -> Exit:
+    missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+    cause: Cause = "file_missing" if missing else "crashed"
+    return Exit(cause, f"{program} cannot be started: {error.strerror or error}")
+
+
+def file_missing(path: str) -> Exit:
+    return Exit("file_missing", f"there is no file {path}")
+
+
+def ended(code: int) -> str:
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"ended by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"ended by signal {-code}"

@@ -1,0 +1,275 @@
+"""The life of one engine, as a table.
+
+Rule 1: everything that can change the phase is in this file.
+Rule 2: this file does no I/O, reads no clock and never awaits.
+
+A method is told what happened and returns what to do about it. After any call, `deadline` says
+when it is `OVERDUE` if nothing happens before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Literal
+
+from shared.status import Phase, ProgressSource, Step
+
+IDLE, STARTING, READY = Phase.IDLE, Phase.STARTING, Phase.READY
+SWITCHING, STOPPING = Phase.SWITCHING, Phase.STOPPING
+
+Cause = Literal[
+    "vram_oom", "file_missing", "bad_flag", "port_in_use", "crashed", "stalled", "timeout"
+]
+
+
+class Fact(Enum):
+    """What can happen to an engine."""
+
+    WANTED = auto()  # the planner gives it its room
+    ALIVE = auto()  # the process answers or reports at all
+    HEALTHY = auto()  # it can serve
+    LET_GO = auto()  # the room is needed, or somebody asked for it
+    KEPT = auto()  # the room is not needed after all
+    OVERDUE = auto()  # the deadline of its phase has passed
+    EXITED = auto()  # the process is gone
+
+
+# What the outside world does to an engine. A pair that is not here is an error.
+ON_FACT: dict[tuple[Phase, Fact], Phase] = {
+    (IDLE, Fact.WANTED): STARTING,
+    (STARTING, Fact.ALIVE): STARTING,
+    (STARTING, Fact.HEALTHY): READY,
+    (STARTING, Fact.LET_GO): STOPPING,
+    (STARTING, Fact.OVERDUE): STOPPING,
+    (STARTING, Fact.EXITED): IDLE,
+    (READY, Fact.LET_GO): SWITCHING,
+    (READY, Fact.EXITED): IDLE,
+    (SWITCHING, Fact.KEPT): READY,
+    (SWITCHING, Fact.LET_GO): SWITCHING,
+    (SWITCHING, Fact.OVERDUE): STOPPING,
+    (SWITCHING, Fact.EXITED): IDLE,
+    (STOPPING, Fact.ALIVE): STOPPING,  # its last report crossed our signal
+    (STOPPING, Fact.HEALTHY): STOPPING,
+    (STOPPING, Fact.LET_GO): STOPPING,
+    (STOPPING, Fact.OVERDUE): STOPPING,  # deaf to the polite signal: by force
+    (STOPPING, Fact.EXITED): IDLE,
+}
+
+# What follows by itself from (phase, requests in flight?), until nothing does.
+ON_STATE: dict[tuple[Phase, bool], Phase] = {
+    (SWITCHING, False): STOPPING,
+}
+
+# The step with which a phase begins.
+FIRST_STEP: dict[Phase, str | None] = {
+    IDLE: None,
+    STARTING: Step.STARTING,
+    READY: None,
+    SWITCHING: Step.DRAINING,
+    STOPPING: Step.STOPPING,
+}
+
+# From the third failed load in a row, each further one waits twice as long (llama.cpp's and
+# Kubernetes' crash loops: 10 s, doubling, 300 s at most).
+FAILURES_FORGIVEN = 2
+FIRST_BACKOFF = 10.0
+LONGEST_BACKOFF = 300.0
+
+BELOW_READY = 0.99  # llama.cpp says 1.0 before its KV cache and its warm-up are done
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Signal the process: politely, or by force."""
+
+    force: bool = False
+
+
+Effect = Spawn | Stop
+
+
+class IllegalFact(Exception):
+    """The shell reported something that cannot happen in this phase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that each phase may take."""
+
+    start: float
+    stall: float  # without a sign of progress while starting
+    drain: float
+    stop: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the engine is not there. `code` is `load_failed` or `engine_died`."""
+
+    code: Literal["load_failed", "engine_died"]
+    cause: Cause
+    message: str
+    at: float
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended, told with `Fact.EXITED`."""
+
+    cause: Cause
+    how: str  # "exited with code 1"
+    log_tail: tuple[str, ...] = ()
+
+    @property
+    def last_words(self) -> str:
+        said = (line.strip() for line in reversed(self.log_tail))
+        return next(filter(None, said), "")
+
+
+class Machine:
+    def __init__(self, limits: Limits, now: float) -> None:
+        self._limits = limits
+        self.phase = IDLE
+        self.step: str | None = None
+        self.since = now  # when the phase began
+        self.ready_at = now
+        self.last_used = now
+        self.in_flight = 0
+        self.progress: float | None = None
+        self.progress_source: ProgressSource | None = None
+        self.failure: Failure | None = None
+        self.failures = 0  # failed loads in a row
+        self.retry_at = now
+        self.deadline = math.inf
+        self._must_be_ready = math.inf
+
+    def saw(self, fact: Fact, now: float, exit: Exit | None = None) -> list[Effect]:
+        """The only door through which a phase changes."""
+        phase = self.phase
+        try:
+            target = ON_FACT[phase, fact]
+        except KeyError:
+            raise IllegalFact(f"{fact.name} while {phase}") from None
+        if fact is Fact.ALIVE and phase is STARTING:
+            self.step = Step.AWAITING_READINESS
+            self.sign_of_life(now)
+        if fact is Fact.EXITED:
+            self._ended(exit, now)
+        if fact is Fact.OVERDUE and phase is STARTING:
+            self._never_got_ready(now)
+        if fact is Fact.OVERDUE and phase is STOPPING:
+            self.deadline = now + self._limits.stop
+            return [Stop(force=True)]
+        return list(self._enter(target, now)) + list(self._settle(now))
+
+    def admit(self, slots: int, now: float) -> bool:
+        """Count a request in, if the engine can serve it now. Each True needs one `release`."""
+        if self.phase is not READY or self.in_flight >= slots:
+            return False
+        self.in_flight += 1
+        self.last_used = now
+        return True
+
+    def release(self, now: float) -> list[Effect]:
+        self.in_flight -= 1
+        self.last_used = now
+        return list(self._settle(now))
+
+    def progressed(self, value: float, source: ProgressSource, now: float) -> bool:
+        """Take a report of the load: never backwards, below 1 until ready. True if it is news."""
+        value = min(value, BELOW_READY)
+        if self.phase is not STARTING or value <= (self.progress or 0.0):
+            return False
+        self.progress, self.progress_source = value, source
+        self.sign_of_life(now)
+        return True
+
+    def sign_of_life(self, now: float) -> None:
+        """The load moves: it has not stalled."""
+        if self.phase is STARTING:
+            self.deadline = min(self._must_be_ready, now + self._limits.stall)
+
+    def forgive(self, now: float) -> None:
+        """Somebody asked by hand: what failed before counts no more."""
+        self.failures = 0
+        self.retry_at = now
+
+    def _settle(self, now: float) -> Iterator[Effect]:
+        while (target := ON_STATE.get((self.phase, self.in_flight > 0))) is not None:
+            yield from self._enter(target, now)
+
+    def _enter(self, phase: Phase, now: float) -> Iterator[Effect]:
+        if phase is self.phase:
+            return
+        came_from, self.phase = self.phase, phase
+        self.step, self.since = FIRST_STEP[phase], now
+        self.progress = self.progress_source = None
+        self._must_be_ready = now + self._limits.start
+        limit = {
+            STARTING: min(self._limits.start, self._limits.stall),
+            SWITCHING: self._limits.drain,
+            STOPPING: self._limits.stop,
+        }
+        self.deadline = now + limit.get(phase, math.inf)
+        if phase is STARTING:
+            self.failure = None
+            yield Spawn()
+        elif phase is STOPPING:
+            yield Stop()
+        elif phase is READY and came_from is STARTING:
+            self.ready_at = self.last_used = now
+            self.failures = 0
+
+    def _ended(self, exit: Exit | None, now: float) -> None:
+        if self.phase is STOPPING:  # as told
+            return
+        assert exit is not None, "an exit that nobody asked for needs its reason"
+        if self.phase is STARTING:
+            message = f"{exit.how}: {exit.last_words}" if exit.last_words else exit.how
+            self._load_failed(exit.cause, message, now, exit.log_tail)
+        else:  # its last words may be a prompt: they are no part of the message
+            self.failure = Failure("engine_died", exit.cause, exit.how, now, exit.log_tail)
+
+    def _never_got_ready(self, now: float) -> None:
+        if now >= self._must_be_ready:
+            self._load_failed("timeout", f"not ready within {self._limits.start:.0f} s", now)
+        else:
+            silence = f"no sign of progress for {self._limits.stall:.0f} s"
+            self._load_failed("stalled", silence, now)
+
+    def _load_failed(
+        self, cause: Cause, message: str, now: float, log_tail: tuple[str, ...] = ()
+    ) -> None:
+        self.failure = Failure("load_failed", cause, message, now, log_tail)
+        self.failures += 1
+        self.retry_at = now + backoff(self.failures)
+
+
+def backoff(failures: int) -> float:
+    """Seconds before the next try, after so many failed loads in a row."""
+    if failures <= FAILURES_FORGIVEN:
+        return 0.0
+    return min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (failures - FAILURES_FORGIVEN - 1))
+
+
+def phase_diagram() -> str:
+    """The table as a Mermaid diagram, for the documentation."""
+    lines = ["stateDiagram-v2", "    [*] --> idle"]
+    lines += [
+        f"    {phase} --> {target}: {fact.name.lower().replace('_', ' ')}"
+        for (phase, fact), target in ON_FACT.items()
+        if phase is not target
+    ]
+    lines += [
+        f"    {phase} --> {target}: none in flight" for (phase, _), target in ON_STATE.items()
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,187 @@
+"""What a box says of itself: its state as one Status.
+
+Rule 1: nothing is decided or remembered here; every field is read from the box or the snapshot.
+Rule 2: this file does no I/O, reads no clock and never awaits.
+
+`now` is the box's monotonic clock, `wall` the Unix time at the same moment.
+"""
+
+from __future__ import annotations
+
+from shared.status import (
+    BUSIEST_FIRST,
+    LoadError,
+    MemoryRow,
+    ModelStatus,
+    Phase,
+    PlanEntry,
+    Status,
+    Step,
+    Switch,
+)
+from sidecar.box import Box, Engine, Story
+from sidecar.demand import BY_HAND, Want
+from sidecar.memory import HOST, Memory, add, gpu
+
+
+def report(box: Box, seen: Memory, now: float, wall: float) -> Status:
+    busiest = _busiest(box)
+    wants = box.wants()
+    return Status(
+        v=1,
+        box=box.name,
+        boot=box.boot,
+        seq=box.seq,
+        at=wall,
+        phase=busiest.machine.phase if busiest else Phase.IDLE,
+        step=busiest.machine.step if busiest else None,
+        model=busiest.model.id if busiest else None,
+        switches=tuple(_switch(box, story, now) for story in box.stories.values()),
+        models=tuple(
+            _model(box, engine, wants.get(id), now, wall) for id, engine in box.engines.items()
+        ),
+        memory=_memory(box, seen),
+        plan=_plan(box),
+        problems=_problems(box, seen),
+    )
+
+
+def _busiest(box: Box) -> Engine | None:
+    for phase in BUSIEST_FIRST[:-1]:
+        in_phase = [e for e in box.engines.values() if e.machine.phase is phase]
+        if in_phase:
+            return max(in_phase, key=lambda engine: engine.machine.last_used)
+    return None
+
+
+def _model(box: Box, engine: Engine, want: Want | None, now: float, wall: float) -> ModelStatus:
+    model, machine = engine.model, engine.machine
+    load, source = engine.history.load_estimate()
+    waiting = sum(n for p, n in want.waiting.items() if p != BY_HAND) if want else 0
+    return ModelStatus(
+        id=model.id,
+        phase=machine.phase,
+        step=machine.step,
+        in_flight=machine.in_flight,
+        slots=model.slots,
+        waiting=waiting,
+        routers=want.routers if want else 0,
+        memory_bytes=model.need.bytes,
+        memory_source=model.need.source,
+        load_s=_rounded(load),
+        load_source=source,
+        progress=machine.progress,
+        progress_source=machine.progress_source,
+        eta_s=_eta(engine, now),
+        pinned=model.pinned,
+        gpus=tuple(i for i in range(len(box.capacity)) if gpu(i) in engine.booking),
+        error=_error(box, engine, now, wall),
+    )
+
+
+def _eta(engine: Engine, now: float) -> float | None:
+    """Seconds until a load that is under way is done, from what loads took before."""
+    load, _ = engine.history.load_estimate()
+    if load is None or engine.machine.phase is not Phase.STARTING:
+        return None
+    return _rounded(max(0.0, load - (now - engine.machine.since)))
+
+
+def _error(box: Box, engine: Engine, now: float, wall: float) -> LoadError | None:
+    impossible = box.fit_problem(engine.model.id)
+    if impossible is not None:
+        return LoadError("does_not_fit", "vram_oom", impossible, at=0.0)
+    failure = engine.machine.failure
+    if failure is None:
+        return None
+    retry_in = engine.machine.retry_at - now
+    return LoadError(
+        code=failure.code,
+        cause=failure.cause,
+        message=failure.message,
+        at=round(wall - (now - failure.at), 3),
+        retry_in_s=_rounded(retry_in) if retry_in > 0 else None,
+        log_tail=failure.log_tail,
+    )
+
+
+def _switch(box: Box, story: Story, now: float) -> Switch:
+    target = box.engines[story.to]
+    shown = _shown(box, story)
+    machine = shown.machine
+    return Switch(
+        id=story.id,
+        to=story.to,
+        from_=story.from_,
+        phase=machine.phase,
+        step=machine.step or Step.STARTING,
+        elapsed_s=round(now - story.began, 3),
+        progress=target.machine.progress,
+        progress_source=target.machine.progress_source,
+        eta_s=_eta(target, now),
+    )
+
+
+def _shown(box: Box, story: Story) -> Engine:
+    """Whose phase tells where the switch is: the model's own once it starts; before, the
+    busiest of those that must leave for it."""
+    target = box.engines[story.to]
+    if target.machine.phase is Phase.STARTING:
+        return target
+    leaving = [box.engines[name] for name in story.from_] or list(box.engines.values())
+    for phase in (Phase.SWITCHING, Phase.STOPPING):
+        for engine in leaving:
+            if engine.machine.phase is phase:
+                return engine
+    return target
+
+
+def _memory(box: Box, seen: Memory) -> tuple[MemoryRow, ...]:
+    reserved = add(engine.booking for engine in box.engines.values())
+    rows = [
+        MemoryRow(
+            kind="gpu",
+            index=g.index,
+            uuid=g.uuid,
+            name=g.name,
+            total=g.total,
+            used=g.used,
+            free=g.total - g.used,
+            reserved=reserved.get(gpu(g.index), 0),
+            strangers=box.taken_by_strangers.get(gpu(g.index), 0),
+            utilisation=g.utilisation,
+        )
+        for g in seen.gpus
+    ]
+    host = MemoryRow(
+        kind="host",
+        total=seen.host.total,
+        used=seen.host.used,
+        free=seen.host.free,
+        reserved=reserved.get(HOST, 0),
+        strangers=max(0, seen.host.used - reserved.get(HOST, 0)),
+    )
+    return (*rows, host)
+
+
+def _plan(box: Box) -> tuple[PlanEntry, ...]:
+    """What is being done and what waits, with the reason for each; what comes first, first."""
+    entries = []
+    for id, engine in box.engines.items():
+        if engine.machine.phase in (Phase.SWITCHING, Phase.STOPPING):
+            entries.append(PlanEntry("drain", id, engine.because))
+    for id, engine in box.engines.items():
+        if engine.machine.phase is Phase.STARTING:
+            entries.append(PlanEntry("start", id, engine.because))
+    entries += [PlanEntry("start", claim.model, claim.because) for claim in box.claims]
+    entries += [PlanEntry("wait", wait.model, wait.because) for wait in box.waits]
+    return tuple(entries)
+
+
+def _problems(box: Box, seen: Memory) -> tuple[str, ...]:
+    problems = [p for id in box.engines if (p := box.fit_problem(id)) is not None]
+    return tuple(problems) + ((seen.problem,) if seen.problem else ())
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

@@ -1,0 +1,197 @@
+"""One launch of an engine, from the spawn of its process to its end, told as facts.
+
+It decides nothing: what a fact means is `machine.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from asyncio.subprocess import DEVNULL
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import psutil
+
+from sidecar import diagnosis
+from sidecar.engines import reports
+from sidecar.engines.launch import Launch
+from sidecar.machine import Exit, Fact
+from sidecar.process import Log, Process
+
+POLL = 0.01  # seconds, while a load is young: what a switch may wait for a poll
+POLL_LATER = 0.1
+YOUNG = 2.0  # seconds
+POLL_LOG_WHEN_READY = 1.0
+HEALTH_TIMEOUT = 2.0  # an engine that takes a connection and says nothing is not ready
+
+# What an engine inherits is the sidecar's environment, but no secret: what it needs of those
+# stands in its `env:`.
+SECRET_WORDS = ("KEY", "SECRET", "TOKEN", "PASSWORD")
+
+
+class Listener(Protocol):
+    """Who hears the facts of one launch."""
+
+    def saw(self, fact: Fact, exit: Exit | None = None) -> None: ...
+    def progressed(self, value: float) -> None: ...
+    def sign_of_life(self) -> None: ...
+
+
+class Runner:
+    def __init__(
+        self, launch: Launch, log: Path, fifo: Path, tell: Listener, health: httpx.AsyncClient
+    ) -> None:
+        self.launch = launch
+        self.process: Process | None = None
+        self._log = Log(log)
+        self._fifo = fifo if launch.fifo else None
+        self._tell = tell
+        self._health = health
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ready = False
+        self._ours = launch.elsewhere  # whether the port is known to be our engine's
+
+    def tail(self, lines: int) -> tuple[str, ...]:
+        return self._log.tail(lines)
+
+    def stop(self, *, force: bool) -> None:
+        if self.process is None or self.process.exited.done():
+            return
+        if self.launch.stop_command and not force:
+            self._begin(self._run_stop_command())
+        else:
+            self.process.signal(force=force)
+
+    async def run(self) -> None:
+        """Ends when the process has ended and `Fact.EXITED` has been told."""
+        try:
+            exit = self._spawn() or await self._live()
+        finally:
+            self._log.close()
+            if self._fifo is not None:
+                self._fifo.unlink(missing_ok=True)
+        self._tell.saw(Fact.EXITED, exit)
+
+    def _spawn(self) -> Exit | None:
+        """None if the process runs; else why it does not."""
+        launch = self.launch
+        if launch.file is not None and not launch.file.exists():
+            return diagnosis.file_missing(str(launch.file))
+        if self._fifo is not None:
+            os.mkfifo(self._fifo, 0o600)
+        env = {**inherited(), **launch.env}
+        try:
+            self.process = Process.spawn(launch.argv, env, self._log.path, self._fifo)
+        except OSError as error:
+            return diagnosis.could_not_start(launch.argv[0], error)
+        return None
+
+    async def _live(self) -> Exit:
+        assert self.process is not None
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                self._begin(self._follow_log())
+                if self.launch.health is not None:
+                    self._begin(self._poll_health(self.launch.health))
+                code = await self.process.exited
+                for task in self._tasks:
+                    task.cancel()
+        finally:
+            self.process.signal(force=True)  # nothing of ours outlives a failure in here
+        return diagnosis.diagnose(code, self._log.tail(diagnosis.LINES_TOLD))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(self._group.create_task(work))
+
+    async def _run_stop_command(self) -> None:
+        assert self.process is not None
+        try:
+            stopping = await asyncio.create_subprocess_exec(
+                *self.launch.stop_command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
+            )
+        except OSError as error:
+            self._log.lines.append(f"stop_command: {error}")
+        else:
+            try:
+                await stopping.wait()
+            finally:
+                if stopping.returncode is None:
+                    stopping.kill()
+        self.process.signal(force=False)
+
+    async def _follow_log(self) -> None:
+        began = asyncio.get_running_loop().time()
+        while True:
+            lines = self._log.poll()
+            if lines:
+                self._tell.sign_of_life()
+            if self.launch.health is None:
+                for line in lines:
+                    self._read_report(line)
+            await asyncio.sleep(POLL_LOG_WHEN_READY if self._ready else pause(began))
+
+    def _read_report(self, line: str) -> None:
+        match reports.parse(line):
+            case reports.Loading(value):
+                self._tell.saw(Fact.ALIVE)
+                self._tell.progressed(value)
+            case reports.Ready() if not self._ready:
+                self._ready = True
+                self._tell.saw(Fact.HEALTHY)
+
+    async def _poll_health(self, path: str) -> None:
+        began = asyncio.get_running_loop().time()
+        url = f"http://127.0.0.1:{self.launch.port}{path}"
+        headers = {"authorization": f"Bearer {self.launch.key}"}
+        while not self._ready:
+            try:
+                answer = await self._health.get(url, headers=headers, timeout=HEALTH_TIMEOUT)
+            except httpx.HTTPError:
+                pass  # it does not listen yet
+            else:
+                self._ours = self._ours or self._listens()
+                if self._ours:
+                    self._tell.saw(Fact.ALIVE)
+                    if answer.is_success:
+                        self._ready = True
+                        self._tell.saw(Fact.HEALTHY)
+            await asyncio.sleep(pause(began))
+
+    def _listens(self) -> bool:
+        """Whether the port is our engine's: a stranger that holds it answers just as well."""
+        assert self.process is not None
+        try:
+            leader = psutil.Process(self.process.pid)
+            for process in (leader, *leader.children(recursive=True)):
+                for socket_ in process.net_connections("tcp"):
+                    listening = socket_.status == psutil.CONN_LISTEN
+                    if listening and socket_.laddr.port == self.launch.port:
+                        return True
+        except psutil.Error:  # it ended while we looked
+            return False
+        return False
+
+
+def pause(began: float) -> float:
+    """Seconds until the next poll of a load that began then."""
+    return POLL if asyncio.get_running_loop().time() - began < YOUNG else POLL_LATER
+
+
+def free_port() -> int:
+    """A port of loopback that nobody holds at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def inherited() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not any(word in name.upper() for word in SECRET_WORDS)
+    }

@@ -1,0 +1,44 @@
+"""The state folder: what this sidecar keeps on disk, and the lock that makes it the only one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from pathlib import Path
+
+
+class Held(Exception):
+    """Another sidecar works on this folder."""
+
+
+class StateFolder:
+    """`logs/` and `fifos/` below one folder that only its owner may read. `close` unlocks it."""
+
+    def __init__(self, path: Path) -> None:
+        """Held, with the holder's pid, if another process has it; OSError if it cannot be made."""
+        for folder in (path, path / "logs", path / "fifos"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = path
+        self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._lock, 32, 0).decode().strip()
+            os.close(self._lock)
+            raise Held(f"{path} is in use by the sidecar with pid {holder}") from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+
+    def log(self, model: str, launch: str) -> Path:
+        """A new file for one launch; those of the model's earlier launches go."""
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", model)
+        for old in (self.path / "logs").glob(f"{name}.*.log"):
+            old.unlink(missing_ok=True)
+        return self.path / "logs" / f"{name}.{launch}.log"
+
+    def fifo(self, launch: str) -> Path:
+        return self.path / "fifos" / launch
+
+    def close(self) -> None:
+        os.close(self._lock)

@@ -1,0 +1,263 @@
+"""Runs one box: its core's effects and deadlines, its engines' processes, its watched status.
+
+It decides nothing. Facts go into `Box`, what comes out is done, and the newest Status is there
+to be watched. Everything happens on one event loop and no fact waits for another, so there are
+no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+import structlog
+
+from shared.demand import Demand
+from shared.status import Phase, Status
+from shared.watch import Watch
+from sidecar import memory
+from sidecar.box import Box, Do, Refusal
+from sidecar.catalogue import Known
+from sidecar.config import SidecarConfig
+from sidecar.engines import command, embedded
+from sidecar.engines.launch import Launch
+from sidecar.gpu import MemoryReader
+from sidecar.machine import Exit, Fact, Spawn
+from sidecar.memory import Bytes, Memory
+from sidecar.report import report
+from sidecar.runner import Runner, free_port
+from sidecar.state import StateFolder
+
+COALESCE = 0.1  # seconds: in-flight counts, expiry and memory go out at most this often
+MEMORY_EVERY = 1.0  # seconds between two looks at what is really used
+
+log = structlog.get_logger()
+
+
+class Refused(Exception):
+    """The engine cannot serve this request now; the sidecar never queues."""
+
+    def __init__(self, reason: Refusal, boot: str, seq: int) -> None:
+        super().__init__(reason)
+        self.reason, self.boot, self.seq = reason, boot, seq
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The facts of one launch, on their way to the supervisor."""
+
+    supervisor: Supervisor
+    model: str
+
+    def saw(self, fact: Fact, exit: Exit | None = None) -> None:
+        now = time.monotonic()
+        self.supervisor._act(self.supervisor.box.saw(self.model, fact, now, exit))
+
+    def progressed(self, value: float) -> None:
+        now = time.monotonic()
+        self.supervisor._act(self.supervisor.box.progressed(self.model, value, "engine", now))
+
+    def sign_of_life(self) -> None:
+        self.supervisor.box.sign_of_life(self.model, time.monotonic())
+
+
+class Supervisor:
+    def __init__(
+        self,
+        name: str,
+        config: SidecarConfig,
+        known: dict[str, Known],
+        folder: StateFolder,
+        reader: MemoryReader,
+        seen: Memory,
+    ) -> None:
+        self.known = known
+        self.box = Box(
+            name,
+            boot=secrets.token_hex(4),
+            models={id: k.model for id, k in known.items()},
+            capacity=memory.capacity(seen, config.memory_limit),
+            patience=config.scheduling.patience,
+            now=time.monotonic(),
+        )
+        self.status: Watch[Status] = Watch(report(self.box, seen, time.monotonic(), time.time()))
+        self._folder = folder
+        self._reader = reader
+        self._seen = seen
+        self._secret = secrets.token_bytes(32)
+        self._runners: dict[str, Runner] = {}
+        self._logs: dict[str, tuple[str, ...]] = {}  # of engines that have ended
+        self._timer: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None
+
+    # Its life.
+
+    async def run(self) -> None:
+        """Until cancelled. Engines that still run then are ended by force."""
+        async with httpx.AsyncClient(trust_env=False) as self._health:
+            try:
+                async with asyncio.TaskGroup() as self._tasks:
+                    self._tasks.create_task(self._watch_memory())
+                    self._act([])
+            finally:
+                for handle in (self._timer, self._later):
+                    if handle is not None:
+                        handle.cancel()
+
+    async def close(self, patience: float, hurry: asyncio.Event) -> None:
+        """Admit nobody, wait `patience` seconds for what runs, then stop the engines.
+
+        Returns when no engine is left. `hurry` ends them at once.
+        """
+        self._act(self.box.close(time.monotonic()))
+        drained = asyncio.ensure_future(self._until_no_engine_is_left())
+        hurried = asyncio.ensure_future(hurry.wait())
+        try:
+            await asyncio.wait(
+                {drained, hurried}, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+            )
+            for runner in self._runners.values():
+                runner.stop(force=True)
+            await drained
+        finally:
+            hurried.cancel()
+            self.status.close()
+
+    # What is asked of it.
+
+    def demand(self, router: str, demand: Demand) -> None:
+        self._act(self.box.heard(router, demand, time.monotonic()))
+
+    @contextmanager
+    def admitted(self, model: str, router: str | None) -> Iterator[Launch]:
+        """A slot of the model's engine, for as long as the block lasts. Raises Refused."""
+        began = time.monotonic()
+        refusal = self.box.admit(model, router, began)
+        if refusal is not None:
+            self._publish_soon()
+            raise Refused(refusal, self.box.boot, self.box.seq)
+        self._publish_soon()
+        try:
+            yield self._runners[model].launch
+        finally:
+            self._act(self.box.release(model, began, time.monotonic()))
+
+    def load(self, model: str) -> None:
+        self._act(self.box.load(model, time.monotonic()))
+
+    def unload(self, model: str) -> None:
+        self._act(self.box.unload(model, time.monotonic()))
+
+    def switch(self, model: str) -> None:
+        self._act(self.box.switch(model, time.monotonic()))
+
+    def log_tail(self, model: str, lines: int) -> tuple[str, ...]:
+        """The last lines of the model's engine, or of its last one."""
+        if model in self._runners:
+            return self._runners[model].tail(lines)
+        return self._logs.get(model, ())[-lines:]
+
+    # What follows.
+
+    def _act(self, effects: list[Do]) -> None:
+        """Do what the core says, show what has changed, and see to the next deadline."""
+        for do in effects:
+            if isinstance(do.effect, Spawn):
+                self._tasks.create_task(self._run_engine(do.model, do.booking))
+            elif (runner := self._runners.get(do.model)) is not None:
+                runner.stop(force=do.effect.force)
+        if self.box.news:
+            self.publish()
+        else:
+            self._publish_soon()
+        self._set_timer()
+
+    async def _run_engine(self, model: str, booking: Bytes) -> None:
+        id = secrets.token_hex(8)
+        launch = self._launch(model, id, booking)
+        runner = Runner(
+            launch,
+            self._folder.log(model, id),
+            self._folder.fifo(id),
+            _Told(self, model),
+            self._health,
+        )
+        self._runners[model] = runner
+        await runner.run()
+
+    def _launch(self, model: str, id: str, booking: Bytes) -> Launch:
+        known = self.known[model]
+        key = hmac.new(self._secret, id.encode(), hashlib.sha256).hexdigest()
+        env = {**self._visible_gpus(booking), **known.config.env, "SWAPYARD_LAUNCH": id}
+        if known.config.engine == "embedded":
+            return embedded.launch(known.config, known.context, free_port(), key, env)
+        return command.launch(known.config, free_port(), key, env)
+
+    def _visible_gpus(self, booking: Bytes) -> dict[str, str]:
+        """By UUID: CUDA and NVML number cards differently."""
+        uuids = [g.uuid for g in self._seen.gpus if memory.gpu(g.index) in booking]
+        return {"CUDA_VISIBLE_DEVICES": ",".join(uuids)} if self._seen.gpus else {}
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._act(self.box.tick(time.monotonic()))
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        now = time.monotonic()
+        wait = self.box.deadline(now) - now
+        if wait < float("inf"):
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._tick)
+
+    async def _watch_memory(self) -> None:
+        while True:
+            self._seen = await self._reader.read()
+            booked = memory.add(engine.booking for engine in self.box.engines.values())
+            self.box.changed = True
+            self._act(self.box.strangers(memory.strangers(self._seen, booked), time.monotonic()))
+            await asyncio.sleep(MEMORY_EVERY)
+
+    async def _until_no_engine_is_left(self) -> None:
+        async for status in self.status:
+            if all(model.phase is Phase.IDLE for model in status.models):
+                return
+
+    # What is shown.
+
+    def publish(self) -> None:
+        """Show the box as it is now to all who watch."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        before = {m.id: m.phase for m in self.status.value.models}
+        self.box.seq += 1
+        self.box.news = self.box.changed = False
+        status = report(self.box, self._seen, time.monotonic(), time.time())
+        self.status.set(status)
+        for model in status.models:
+            if model.phase is not before[model.id]:
+                self._log_phase(model.id, before[model.id], model.phase)
+
+    def _publish_soon(self) -> None:
+        if self.box.changed and self._later is None:
+            self._later = asyncio.get_running_loop().call_later(COALESCE, self.publish)
+
+    def _log_phase(self, model: str, before: Phase, phase: Phase) -> None:
+        engine = self.box.engines[model]
+        failure = engine.machine.failure
+        log.info(
+            "phase",
+            model=model,
+            was=before,
+            phase=phase,
+            because=engine.because,
+            error=failure.message if failure else None,
+        )

@@ -1,0 +1,61 @@
+"""What holds for every test: one async backend, and nothing left behind.
+
+Rule: a fixture here guards; what tests use on purpose is in `tests/harness.py`.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+HERE = Path(__file__).resolve().parent
+# What was told to end may need a moment more, such as a guard that sees its sidecar's pipe close.
+GRACE_SECONDS = 2.0
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_server_told_to_exit_is_remembered() -> Iterator[None]:
+    """sse_starlette keeps uvicorn's exit in one flag for the whole process and never resets it:
+    after one server's end, event streams of all later servers would stop at once."""
+    yield
+    if sse_starlette := sys.modules.get("sse_starlette.sse"):
+        sse_starlette.AppStatus.should_exit = False
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    if not any(request.path.is_relative_to(HERE / part) for part in ("http", "e2e")):
+        yield
+        return
+    from tests.harness import ours  # not on top: core tests have no use for httpx
+
+    before = ours()
+    yield
+    _, left = psutil.wait_procs(ours() - before, timeout=GRACE_SECONDS)
+    if left:
+        report = ", ".join(f"{process.pid} {_command(process)}" for process in left)
+        _end(left)
+        pytest.fail(f"processes left behind: {report}", pytrace=False)
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline()) or "(zombie)"
+    except psutil.Error:
+        return "(ended meanwhile)"
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(processes, timeout=GRACE_SECONDS)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from shared.settings import Listen, Problems, read
+from sidecar.config import ModelConfig, SidecarConfig
+
+
+def parse(text: str) -> SidecarConfig:
+    return read(SidecarConfig, text, name="sidecar.yaml", folder=PurePosixPath("/etc/y"), env={})
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(Problems) as caught:
+        parse(text)
+    return list(caught.value.lines)
+
+
+def test_one_file_is_enough_for_a_box() -> None:
+    config = parse("models: {tiny: {engine: embedded, path: ./tiny.gguf}}")
+    assert config.listen == Listen("127.0.0.1", 8090)
+    assert (config.box, config.memory_limit, config.open) == (None, None, False)
+    assert config.state_dir == Path("/etc/y/state")
+    assert (config.scheduling.patience, config.shutdown_timeout) == (120, 30)
+    tiny = config.models["tiny"]
+    assert tiny.path == Path("/etc/y/tiny.gguf")
+    assert (tiny.served_name, tiny.slots, tiny.gpus, tiny.pinned) == ("tiny", 4, "auto", False)
+    assert (tiny.vram, tiny.context_length, tiny.health) == (None, None, "/health")
+    assert (tiny.start_timeout, tiny.stall_timeout, tiny.silence_timeout) == (1800, 300, 300)
+    assert (tiny.drain_timeout, tiny.stop_timeout) == (600, 10)
+
+
+def test_every_key_can_be_said() -> None:
+    config = parse("""
+listen: "[::]:9000"
+box: box1
+state_dir: /var/lib/swapyard
+open: true
+memory_limit: 1GiB
+scheduling: {patience: 1m}
+shutdown_timeout: 5s
+models:
+  org/big:
+    engine: command
+    path: ./weights
+    args: [--fast]
+    command: [prog, "--listen=127.0.0.1:{port}"]
+    stop_command: [prog, stop]
+    env: {TOKEN: "{key}"}
+    health: /ready
+    served_name: big
+    vram: 6GiB
+    gpus: none
+    context_length: 131072
+    slots: 3
+    pinned: true
+    start_timeout: 1m
+    stall_timeout: 2m
+    silence_timeout: never
+    drain_timeout: 0
+    stop_timeout: 1
+""")
+    assert (config.listen, config.box, config.memory_limit) == (Listen("::", 9000), "box1", 2**30)
+    assert config.scheduling.patience == 60
+    assert config.models["org/big"] == ModelConfig(
+        engine="command",
+        path=Path("/etc/y/weights"),
+        args=("--fast",),
+        command=("prog", "--listen=127.0.0.1:{port}"),
+        stop_command=("prog", "stop"),
+        env={"TOKEN": "{key}"},
+        health="/ready",
+        served_name="big",
+        vram=6 * 2**30,
+        gpus="none",
+        context_length=131072,
+        slots=3,
+        pinned=True,
+        start_timeout=60,
+        stall_timeout=120,
+        silence_timeout=math.inf,
+        drain_timeout=0,
+        stop_timeout=1,
+    )
+
+
+def test_a_command_serves_more_at_a_time_than_an_embedded_engine() -> None:
+    assert parse("models: {a: {engine: command, command: [x]}}").models["a"].slots == 16
+
+
+def test_a_box_without_models_is_refused() -> None:
+    assert problems("") == ["sidecar.yaml:1: models: is required"]
+    assert problems("\nmodels: {}") == ["sidecar.yaml:2: models: must not be empty"]
+
+
+def test_each_engine_gets_what_it_needs_and_every_model_is_told() -> None:
+    assert problems("""\
+models:
+  no-file:
+    engine: embedded
+  both:
+    engine: embedded
+    path: x.gguf
+    command: [x]
+  no-command:
+    engine: command
+    path: x.gguf
+  empty:
+    engine: command
+    command: []
+  neither:
+    engine: vllm
+    path: x.gguf
+    command: [x]
+  none:
+    slots: 2
+""") == [
+        "sidecar.yaml:2: models.no-file.path: is required with `engine: embedded`",
+        "sidecar.yaml:7: models.both.command: is for `engine: command`; embedded takes `path`"
+        " and `args`",
+        "sidecar.yaml:8: models.no-command.command: is required with `engine: command`:"
+        " the program and its arguments",
+        "sidecar.yaml:13: models.empty.command: is required with `engine: command`:"
+        " the program and its arguments",
+        "sidecar.yaml:15: models.neither.engine: must be one of embedded, command (got 'vllm')",
+        "sidecar.yaml:18: models.none.engine: is required",
+    ]
+
+
+@pytest.mark.parametrize("field", ["command", "args", "stop_command"])
+def test_a_key_never_stands_where_ps_would_show_it(field: str) -> None:
+    rest = "" if field == "command" else "    command: [x]\n"
+    text = f"""\
+models:
+  a:
+    engine: command
+    {field}:
+    - prog
+    - "--key={{key}}"
+{rest}"""
+    assert problems(text) == [
+        f"sidecar.yaml:6: models.a.{field}[1]: must not hold {{key}}, which `ps` would show to"
+        " everyone: pass it in `env`"
+    ]
+
+
+def test_a_health_path_begins_with_a_slash() -> None:
+    assert problems("models: {a: {engine: command, command: [x], health: ready}}") == [
+        "sidecar.yaml:1: models.a.health: must be a path that begins with / (got 'ready')"
+    ]
+
+
+def test_a_box_is_not_opened_to_others_by_accident() -> None:
+    text = "models: {a: {engine: command, command: [x]}}\nlisten: 0.0.0.0:8090"
+    (line,) = problems(text)
+    assert line.startswith("sidecar.yaml:2: listen: would let other machines in")
+    assert parse(text + "\nopen: true").listen.host == "0.0.0.0"
