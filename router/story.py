@@ -51,6 +51,12 @@ class Story:
     def is_about_a_load(self) -> bool:
         return self.phase is not Phase.READY
 
+    def _eta(self, now: float) -> float | None:
+        """None also when it should have been ready by now: then nobody knows."""
+        if self.ready_at is None or self.ready_at < now:
+            return None
+        return round(self.ready_at - now, 1)
+
     def tell(self, position: int, elapsed: float, now: float) -> Tell:
         return Tell(
             model=self.model,
@@ -61,7 +67,7 @@ class Story:
             box=self.box,
             position=position,
             elapsed_s=round(elapsed, 3),
-            eta_s=None if self.ready_at is None else round(max(0.0, self.ready_at - now), 1),
+            eta_s=self._eta(now),
             progress=self.progress,
             progress_source=self.progress_source,
         )

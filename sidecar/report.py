@@ -80,11 +80,13 @@ def _model(box: Box, engine: Engine, want: Want | None, now: float, wall: float)
 
 
 def _eta(engine: Engine, now: float) -> float | None:
-    """Seconds until a load that is under way is done, from what loads took before."""
+    """Seconds until a load that is under way is done, from what loads took before; None when it
+    takes longer than that, since then nobody knows."""
     load, _ = engine.history.load_estimate()
     if load is None or engine.machine.phase is not Phase.STARTING:
         return None
-    return _rounded(max(0.0, load - (now - engine.machine.since)))
+    left = load - (now - engine.machine.since)
+    return _rounded(left) if left > 0 else None
 
 
 def _error(box: Box, engine: Engine, now: float, wall: float) -> LoadError | None:

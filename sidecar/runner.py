@@ -6,7 +6,9 @@ It decides nothing: what a fact means is `machine.py`'s.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import secrets
 import socket
 from asyncio.subprocess import DEVNULL
 from collections.abc import Coroutine
@@ -27,6 +29,10 @@ POLL_LATER = 0.1
 YOUNG = 2.0  # seconds
 POLL_LOG_WHEN_READY = 1.0
 HEALTH_TIMEOUT = 2.0  # an engine that takes a connection and says nothing is not ready
+
+# Below the ports that Linux gives to outgoing connections: one of those could take the port before
+# the engine does, and a poll of a port where nobody listens yet could be connected to itself.
+PORTS = range(20000, 32768)
 
 # What an engine inherits is the sidecar's environment, but no secret: what it needs of those
 # stands in its `env:`.
@@ -183,10 +189,11 @@ def pause(began: float) -> float:
 
 def free_port() -> int:
     """A port of loopback that nobody holds at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = PORTS[secrets.randbelow(len(PORTS))]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def inherited() -> dict[str, str]:

@@ -1,0 +1,211 @@
+"""What clients get when engines, sidecars and clients themselves misbehave: the real pair."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+
+from tests.e2e.pair import Pair, ask, chat, embedded, fake, pair
+from tests.harness import client, frames, router, sidecar, until
+
+
+def journal(path: Path, event: str) -> list[dict[str, Any]]:
+    """What the fake engine has noted."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [entry for line in lines if (entry := json.loads(line))["event"] == event]
+
+
+async def test_a_missing_file_is_told_to_all_who_wait_with_its_cause(tmp_path: Path) -> None:
+    async with pair(tmp_path, embedded("nowhere", tmp_path / "no.gguf")) as both:
+        told = await ask(both.http, chat("nowhere"))
+        assert told.error is not None
+        assert (told.error["code"], told.error["cause"]) == ("load_failed", "file_missing")
+        assert not told.done
+        answer = await both.http.post("/v1/chat/completions", json=chat("nowhere", stream=False))
+        assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")
+        assert answer.json()["error"]["cause"] == "file_missing"
+
+
+async def test_an_engine_that_exits_while_loading_is_told_within_200_ms_with_its_last_lines(
+    tmp_path: Path,
+) -> None:
+    notes = tmp_path / "notes"
+    crash = fake("crash", "--load-seconds", "0.3", "--crash-at", "load", "--journal", str(notes))
+    async with pair(tmp_path, crash) as both:
+        told: list[Any] = []
+        heard: list[float] = []
+
+        async def wait_for_it() -> None:
+            told.append(await ask(both.http, chat("crash")))
+            heard.append(time.monotonic())
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(wait_for_it)
+        died = journal(notes, "exit")[0]["at"]
+        assert max(heard) - died < 1.0
+        for one in told:
+            assert one.error["cause"] == "crashed"
+            assert one.error["log_tail"]
+        assert len(journal(notes, "started")) == 1  # nobody asked again: it was tried once
+
+
+async def test_a_load_that_stalls_is_given_up_and_said_so(tmp_path: Path) -> None:
+    async with pair(tmp_path, fake("frozen", "--stall", more=", stall_timeout: 300ms")) as both:
+        told = await ask(both.http, chat("frozen"))
+        assert told.error is not None
+        assert told.error["cause"] == "stalled"
+
+
+async def test_an_engine_that_dies_in_mid_answer_ends_the_stream_with_an_error(
+    tmp_path: Path,
+) -> None:
+    async with pair(tmp_path, fake("dying", "--crash-at", "token:3")) as both:
+        told = await ask(both.http, chat("dying"))
+        assert told.text == "tok0 tok1 tok2"
+        assert told.error is not None
+        assert told.error["code"] == "engine_died"
+        assert not told.done
+
+
+async def test_a_client_that_leaves_never_causes_a_load(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    models = fake("busy", "--tokens", "1000", "--tokens-per-second", "200") + fake(
+        "other", "--journal", str(notes)
+    )
+    async with pair(tmp_path, models) as both:
+        url = "/v1/chat/completions"
+        async with both.http.stream("POST", url, json=chat("busy")) as running:
+            await anext(frames(running))
+            await until(lambda: both.loaded("busy"))
+            async with both.http.stream("POST", url, json=chat("other")) as waiting:
+                await anext(frames(waiting))
+            await until(lambda: nobody_waits(both))
+        await until(lambda: idle(both, "busy"))
+        assert journal(notes, "started") == []
+
+
+async def nobody_waits(both: Pair) -> bool:
+    fleet = (await both.http.get("/api/fleet")).json()
+    models = (await both.status())["models"]
+    return not fleet["line"] and not any(model["waiting"] for model in models)
+
+
+async def idle(both: Pair, model: str) -> bool:
+    models = (await both.status())["models"]
+    return next(m["in_flight"] for m in models if m["id"] == model) == 0
+
+
+async def test_a_client_that_leaves_in_mid_answer_has_its_engine_request_closed(
+    tmp_path: Path,
+) -> None:
+    notes = tmp_path / "notes"
+    slow = fake("slow", "--tokens", "100000", "--tokens-per-second", "100", "--journal", str(notes))
+    async with pair(tmp_path, slow) as both:
+        await ask_and_leave(both, "slow")
+        left = time.monotonic()
+        gone = await until(lambda: journal(notes, "gone"))
+        assert gone[0]["at"] - left < 1.0
+        await until(lambda: idle(both, "slow"))
+
+
+async def ask_and_leave(both: Pair, model: str) -> None:
+    """Leave once the answer has begun."""
+    body = chat(model)
+    async with both.http.stream("POST", "/v1/chat/completions", json=body) as response:
+        async for frame in frames(response):
+            if frame.event == "message":
+                return
+
+
+async def test_requests_wait_for_a_sidecar_that_restarts(tmp_path: Path) -> None:
+    model = fake("model", "--tokens", "2")
+    async with pair(tmp_path, model) as both:
+        port = httpx.URL(both.sidecar.url).port
+        both.sidecar.program.terminate()
+        await both.sidecar.program.wait()
+        answers: list[Any] = []
+
+        async def wait_for_it() -> None:
+            answers.append(await ask(both.http, chat("model")))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait_for_it)
+            await until(lambda: somebody_waits(both))
+            text = f"box: box1\nmemory_limit: 1GiB\nmodels:\n{model}"
+            async with sidecar(tmp_path / "box", text, port=port):
+                await until(lambda: answers)
+        assert answers[0].text == "tok0 tok1"
+
+
+async def somebody_waits(both: Pair) -> bool:
+    return bool((await both.http.get("/api/fleet")).json()["line"])
+
+
+async def test_a_box_that_stays_away_is_an_error_after_its_grace(tmp_path: Path) -> None:
+    async with pair(tmp_path, fake("model"), router_yaml="box_grace: 500ms") as both:
+        both.sidecar.program.terminate()
+        await both.sidecar.program.wait()
+        answer = await both.http.post("/v1/chat/completions", json=chat("model", stream=False))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "box_unreachable")
+        assert "retry-after" in answer.headers
+
+
+async def test_a_model_that_can_never_fit_is_refused_with_the_sum(tmp_path: Path) -> None:
+    async with pair(tmp_path, "  huge: {engine: command, command: [x], vram: 8GiB}\n") as both:
+        answer = await both.http.post("/v1/chat/completions", json=chat("huge", stream=False))
+        assert answer.json()["error"]["code"] == "does_not_fit"
+        assert "8.0 GiB" in answer.json()["error"]["message"]
+
+
+async def test_a_busy_model_is_drained_and_its_answers_are_not_cut(tmp_path: Path) -> None:
+    models = fake("long", "--tokens", "60", "--tokens-per-second", "60") + fake("short")
+    async with pair(tmp_path, models) as both:
+        await ask(both.http, chat("short"))  # how long it loads is known from here on
+        answers: dict[str, Any] = {}
+
+        async def wait_for(model: str) -> None:
+            answers[model] = await ask(both.http, chat(model))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait_for, "long")
+            await until(lambda: both.loaded("long"))
+            group.start_soon(wait_for, "short")
+        assert len(answers["long"].text.split()) == 60
+        assert answers["long"].done
+        assert "finishing current requests" in answers["short"].steps
+        assert answers["short"].done
+
+
+async def test_models_that_fit_together_stay_together(tmp_path: Path) -> None:
+    small = fake("one").replace("700MiB", "400MiB") + fake("two").replace("700MiB", "400MiB")
+    async with pair(tmp_path, small) as both:
+        for model in ("one", "two"):
+            assert (await ask(both.http, chat(model))).done
+        assert await both.loaded("one")
+        assert await both.loaded("two")
+        assert (await ask(both.http, chat("one"))).switching == []
+
+
+async def test_two_routers_on_one_box_are_both_served(tmp_path: Path) -> None:
+    models = fake("one", "--tokens", "2") + fake("two", "--tokens", "2")
+    async with pair(tmp_path, models) as both:
+        (tmp_path / "second").mkdir()
+        text = f"sidecars: [{{url: '{both.sidecar.url}'}}]"
+        async with (
+            router(tmp_path / "second", text) as second,
+            client(second.url, timeout=30) as http,
+            anyio.create_task_group() as group,
+        ):
+            for n in range(6):
+                for front in (both.http, http):
+                    group.start_soon(served, front, "one" if n % 2 else "two")
+
+
+async def served(http: httpx.AsyncClient, model: str) -> None:
+    told = await ask(http, chat(model))
+    assert told.text == "tok0 tok1"
+    assert told.done
