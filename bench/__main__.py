@@ -1,0 +1,31 @@
+"""The figures of the README, as JSON on stdout: `make bench`.
+
+Everything runs on this machine, one after the other, against the real programs. Figures of other
+machines differ; what is compared with each other comes from the same run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import progress, switch
+
+
+async def figures() -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as folder:
+        return {
+            "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
+            "switch": await switch.figures(Path(folder)),
+            "progress": await progress.figures(Path(folder)),
+        }
+
+
+if __name__ == "__main__":
+    json.dump(asyncio.run(figures()), sys.stdout, indent=2)
+    print()
