@@ -17,9 +17,10 @@ def main() -> None:
 
 
 async def _serve(config: RouterConfig) -> None:
-    dispatch = make_dispatch(config)
-    app = make_app(config, dispatch)
-    await serve.serve(app, config.listen.host, config.listen.port, dispatch.close)
+    with serve.listen(config.listen.host, config.listen.port) as listener:
+        dispatch = make_dispatch(config)
+        app = make_app(config, dispatch)
+        await serve.serve(app, listener, dispatch.close)
 
 
 if __name__ == "__main__":

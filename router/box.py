@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 
@@ -31,7 +32,7 @@ class BoxClient:
         self._headers = bearer(config)
         self._boot = ""
         self._seq = 0
-        self._told: object = None
+        self._told: object = None  # what the last message was about; None: none was heard
         self._changed = asyncio.Event()
         dispatch.watch_demand(self._url, self._changed.set)
 
@@ -64,6 +65,8 @@ class BoxClient:
             "GET", f"{self._url}/models/events", headers=self._headers, timeout=timeout
         ) as response:
             response.raise_for_status()
+            self._told = None  # it may have forgotten, or be a new one
+            self._changed.set()
             decoder = sse.Decoder()
             async for chunk in response.aiter_raw():
                 for event in decoder.feed(chunk):
@@ -75,42 +78,40 @@ class BoxClient:
             response.raise_for_status()
             self._dispatch.knows(self._url, Catalogue.from_json(response.content))
             self._boot = status.boot
-            self._told = None  # a new sidecar has heard nothing yet
-            self._changed.set()
             log.info("box heard", url=self._url, box=status.box, boot=status.boot)
         self._dispatch.heard(self._url, status)
 
     # What it is asked for.
 
     async def _demand(self) -> None:
-        """One message at a time, when demand changes and before the last one expires; what
-        changes meanwhile goes in the next."""
+        """One message at a time, when demand changes and in time before the last one expires;
+        what changes meanwhile goes in the next."""
         while True:
-            try:
-                async with asyncio.timeout(TTL / 3):
-                    await self._changed.wait()
-            except TimeoutError:
-                self._told = None
-            self._changed.clear()
-            key = self._dispatch.line.demand_key(self._url)
-            if key != self._told:
-                self._told = key if await self._put() else None
+            repeat_at = asyncio.get_running_loop().time() + TTL / 3
+            self._told = self._dispatch.line.demand_key(self._url)
+            await self._put()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(repeat_at):
+                    await self._until_told_is_old()
 
-    async def _put(self) -> bool:
+    async def _until_told_is_old(self) -> None:
+        while self._told == self._dispatch.line.demand_key(self._url):
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _put(self) -> None:
         self._seq += 1
         now = time.monotonic()
         models = self._dispatch.line.demand(self._url, now)
         demand = Demand(v=1, seq=self._seq, ttl_s=TTL, models=models)
-        try:
-            response = await self._http.put(
+        # A box that does not answer is the event stream's to notice; the next message repairs it.
+        with contextlib.suppress(httpx.HTTPError):
+            await self._http.put(
                 f"{self._url}/demand/{self._dispatch.id}",
                 content=demand.to_json(),
                 headers={**self._headers, "content-type": "application/json"},
                 timeout=ANSWER,
             )
-        except httpx.HTTPError:
-            return False  # the event stream tells whether the box is lost
-        return response.is_success
 
 
 def bearer(config: Sidecar) -> dict[str, str]:

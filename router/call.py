@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import InvalidRequest
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+BELIEVED = ("model", "stream")  # the fields that are decided by
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,14 @@ def is_sane_id(id: str | None) -> bool:
 
 
 def with_model(body: bytes, name: str) -> bytes:
-    """The body as it came, but for the value of its top-level `model`."""
-    text = body.decode()
+    """The body of a Call as it came, but for the value of its top-level `model`."""
+    try:
+        return _with_model(body.decode(), name).encode()
+    except RecursionError:  # there may be less room on the stack now than when it was read
+        raise _not_json() from None
+
+
+def _with_model(text: str, name: str) -> str:
     decoder, at = json.JSONDecoder(), _skip_space(text, 0) + 1
     while True:
         at = _skip_space(text, at)
@@ -56,18 +64,30 @@ def with_model(body: bytes, name: str) -> bytes:
         start = _skip_space(text, at)
         _, at = decoder.raw_decode(text, start)
         if key == "model":
-            return f"{text[:start]}{json.dumps(name)}{text[at:]}".encode()
+            return f"{text[:start]}{json.dumps(name)}{text[at:]}"
         at = _skip_space(text, at) + 1  # the comma
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    """Each field that is believed may stand there once, in any case: of two, one engine reads the
+    first and another the last, and Go's decoder takes `Model` for `model`."""
     try:
-        said = json.loads(body.decode())
+        said = json.loads(body.decode(), object_pairs_hook=tuple)  # arrays are lists
     except (ValueError, RecursionError):
-        raise InvalidRequest("The body is not JSON.", code="invalid_json") from None
-    if not isinstance(said, dict):
+        raise _not_json() from None
+    if not isinstance(said, tuple):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_request")
-    return said
+    keys = Counter(key.casefold() for key, _ in said)
+    for name in BELIEVED:
+        if keys[name] > 1:
+            raise InvalidRequest(
+                f"The body must not hold {name} twice.", code="invalid_request", param=name
+            )
+    return dict(said)
+
+
+def _not_json() -> InvalidRequest:
+    return InvalidRequest("The body is not JSON.", code="invalid_json")
 
 
 def _skip_space(text: str, at: int) -> int:

@@ -32,6 +32,11 @@ class Place:
         self._error: SwapyardError | None = None
         self._news = asyncio.Event()
 
+    @property
+    def over(self) -> bool:
+        """Nobody will serve it: there is nothing more to tell but the error."""
+        return self._error is not None
+
     async def turn(self) -> Send:
         """Wait for a box. Raises the error if there will be none."""
         while self.sent is None:

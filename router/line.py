@@ -14,15 +14,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from router.failures import failed_load, load_failed, nobody_can, queue_full, shutting_down
 from router.placement import candidates, choose
 from router.queue import Queue, Ticket
 from router.story import Story, Tell, served_on, story_of
 from router.view import BoxView
 from shared.demand import ModelDemand
-from shared.errors import DoesNotFit, LoadFailed, QueueTimeout, SwapyardError, Unavailable
-from shared.status import Catalogue, LoadError, Status
-
-BRIEF = 1.0  # seconds after which it makes sense to try again when the line is full
+from shared.errors import QueueTimeout, SwapyardError
+from shared.status import Catalogue, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class Line:
         """Answered, failed or hung up: to the line it is all the same."""
         served = self._served_at.pop(ticket.id, None)
         if served is not None:
-            self.boxes[served[1]].released(ticket.model)
+            self.boxes[served[1]].released(ticket)
         else:
             self._leave(ticket)
         return self._settle([ticket.model], now)
@@ -93,8 +92,9 @@ class Line:
     def refused(self, ticket: Ticket, boot: str, seq: int, now: float) -> list[Effect]:
         """The box did not take it: back to its place, and to that box only after newer news."""
         _, box = self._served_at.pop(ticket.id)
-        self.boxes[box].released(ticket.model)
-        self.boxes[box].refused(ticket.model, boot, seq)
+        self.boxes[box].refused(ticket, boot, seq)
+        if self._closing:
+            return [Fail(ticket, shutting_down())]
         self._join(ticket)
         return self._settle([ticket.model], now)
 
@@ -132,11 +132,11 @@ class Line:
         return models
 
     def tell(self, ticket: Ticket, now: float) -> Tell:
-        """What the client of a request may know now."""
+        """What the client of a request that waits or is served may know now."""
         if ticket.id in self._served_at:
             return served_on(self.boxes[self._served_at[ticket.id][1]], ticket, now)
-        story = self._stories[ticket.model]
         place = self._queues[ticket.model].index(ticket) + 1 + self._ahead(ticket.model)
+        story = self._stories[ticket.model]
         return story.tell(position=place, elapsed=now - ticket.arrived, now=now)
 
     def waiting(self) -> dict[str, Queue]:
@@ -145,7 +145,7 @@ class Line:
 
     def placed(self, model: str) -> str | None:
         """The name of the box that is asked for the model, if any is."""
-        box = self.boxes.get(self._placed.get(model, ""))
+        box = self._box_of(model)
         return box.name if box else None
 
     def demand(self, box: str, now: float) -> dict[str, ModelDemand]:
@@ -159,10 +159,7 @@ class Line:
 
     def demand_key(self, box: str) -> Mapping[str, tuple[object, ...]]:
         """Changes exactly when the box must be told."""
-        return {
-            model: (tuple(queue.waiting().items()), queue.oldest())
-            for model, queue in self._placed_on(box)
-        }
+        return {model: (queue.waiting(), queue.oldest()) for model, queue in self._placed_on(box)}
 
     def deadline(self, now: float) -> float:
         """When to call `tick` if nothing happens before."""
@@ -194,27 +191,25 @@ class Line:
             if box.free_slots(model) <= 0:
                 break
             ticket = self._queues[model].head
-            self._leave(ticket)
-            box.took(model)
-            self._served_at[ticket.id] = (ticket, box.key)
             reason = "loaded" if model in self._loaded_for else "resident"
+            self._leave(ticket)
+            box.took(ticket)
+            self._served_at[ticket.id] = (ticket, box.key)
             effects.append(Send(ticket, box.key, reason))
-        if model not in self._queues:
-            self._loaded_for.discard(model)
         return effects
 
     def _fail(self, model: str, now: float) -> list[Effect]:
         """Those who waited too long, and those whose load has failed since they came."""
         failed: list[Effect] = []
-        queue, load = self._queues.get(model), self._failed_load(model)
-        if queue is None or (load is None and now - queue.oldest() < self._limits.max_wait):
+        queue = self._queues.get(model)
+        load = failed_load(model, self._box_of(model), self.boxes.values())
+        if queue is None or (load is None and now < queue.oldest() + self._limits.max_wait):
             return []
         for ticket in queue:
-            waited = now - ticket.arrived
             if load is not None and ticket.arrived <= load[0]:
-                failed.append(Fail(ticket, load_failed(model, load[1])))
-            elif waited >= self._limits.max_wait:
-                failed.append(Fail(ticket, QueueTimeout(waited)))
+                failed.append(Fail(ticket, load_failed(model, load[1], load[1].retry_in_s)))
+            elif now >= ticket.arrived + self._limits.max_wait:
+                failed.append(Fail(ticket, QueueTimeout(now - ticket.arrived)))
         self._drop(failed)
         return failed
 
@@ -228,7 +223,7 @@ class Line:
             self._placed[model] = choose(model, possible, current, self._per_box()).key
             return []
         self._placed.pop(model, None)
-        error = self._nobody_can(model, now)
+        error = nobody_can(model, self.boxes.values(), self._limits.box_grace, now)
         if error is None:
             return []
         failed: list[Effect] = [Fail(ticket, error) for ticket in self._queues[model]]
@@ -238,7 +233,7 @@ class Line:
     def _narrate(self, model: str, now: float) -> list[Effect]:
         if model not in self._queues:
             return []
-        box = self.boxes.get(self._placed.get(model, ""))
+        box = self._box_of(model)
         story, before = story_of(model, box), self._stories.get(model)
         self._stories[model] = story
         if story.is_about_a_load:
@@ -251,44 +246,13 @@ class Line:
     def _full(self, ticket: Ticket) -> SwapyardError | None:
         if self._closing:
             return shutting_down()
+        if any(box.free_slots(ticket.model) > 0 for box in self.boxes.values()):
+            return None  # it will not wait
         waiting = sum(len(queue) for queue in self._queues.values())
         limits = self._limits
         if waiting < limits.max_waiting and self._bytes + ticket.size <= limits.max_bytes:
             return None
-        return Unavailable(
-            f"{waiting} requests wait already.", code="queue_full", retry_after=BRIEF
-        )
-
-    def _failed_load(self, model: str) -> tuple[float, LoadError] | None:
-        """When the load that they wait for failed, by our clock; None while another box holds
-        the model."""
-        box = self.boxes.get(self._placed.get(model, ""))
-        if box is None or any(other.holds(model) for other in self.boxes.values()):
-            return None
-        at, error = box.load_failed_at(model), box.error(model)
-        return None if at is None or error is None else (at, error)
-
-    def _nobody_can(self, model: str, now: float) -> SwapyardError | None:
-        """Why no box could ever serve it, as far as we know; None if a lost one may come back."""
-        boxes = [box for box in self.boxes.values() if box.has(model)]
-        waited_for = [box for box in boxes if not box.live and not self._given_up(box, now)]
-        if waited_for:
-            return None
-        for box in boxes:
-            error = box.error(model)
-            if box.live and error is not None:
-                if box.can_never_hold(model):
-                    return DoesNotFit(error.message)
-                return load_failed(model, error, box.backs_off_until(model) - now)
-        names = ", ".join(box.name for box in boxes) or "none"
-        return Unavailable(
-            f"No box that has {model} can be reached: {names}.",
-            code="box_unreachable",
-            retry_after=self._limits.box_grace,
-        )
-
-    def _given_up(self, box: BoxView, now: float) -> bool:
-        return box.lost_at is not None and now >= box.lost_at + self._limits.box_grace
+        return queue_full(waiting)
 
     # The line itself.
 
@@ -306,11 +270,16 @@ class Line:
             del self._queues[ticket.model]
             self._placed.pop(ticket.model, None)
             self._stories.pop(ticket.model, None)
+            self._loaded_for.discard(ticket.model)
 
     def _drop(self, failed: Iterable[Effect]) -> None:
         for effect in failed:
             assert isinstance(effect, Fail)
             self._leave(effect.ticket)
+
+    def _box_of(self, model: str) -> BoxView | None:
+        """The box that is asked for the model."""
+        return self.boxes.get(self._placed.get(model, ""))
 
     def _placed_on(self, box: str) -> list[tuple[str, Queue]]:
         return [(m, self._queues[m]) for m, key in self._placed.items() if key == box]
@@ -323,22 +292,9 @@ class Line:
 
     def _ahead(self, model: str) -> int:
         """Requests for other models that the box's plan serves before this one."""
-        box = self.boxes.get(self._placed.get(model, ""))
+        box = self._box_of(model)
         if box is None or box.status is None:
             return 0
         planned = [entry.model for entry in box.status.plan if entry.action != "drain"]
         before = planned[: planned.index(model)] if model in planned else []
         return sum(len(self._queues[other]) for other in before if other in self._queues)
-
-
-def load_failed(model: str, error: LoadError, retry_after: float | None = None) -> LoadFailed:
-    return LoadFailed(
-        f"{model} could not be loaded: {error.message}",
-        error.cause,
-        list(error.log_tail),
-        retry_after if retry_after and retry_after > 0 else error.retry_in_s,
-    )
-
-
-def shutting_down() -> Unavailable:
-    return Unavailable("This router is shutting down.", code="shutting_down", retry_after=BRIEF)

@@ -4,7 +4,8 @@ Rule 1: this is advice to the line: what it places, a sidecar may still refuse.
 Rule 2: this file does no I/O, reads no clock and never awaits.
 
 A box that holds the model comes first, then the box where the fewest wait. One box is told, never
-all: every box would load it. A choice stays until it is no choice any more.
+all: every box would load it. A choice stays until it is none any more, or until others hold the
+model and it does not.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ def choose(
 ) -> BoxView:
     """`waiting`: how many requests of this router each box is asked to serve already."""
     holding = [box for box in possible if box.holds(model)]
-    if holding:
-        return min(holding, key=lambda box: (-box.free_slots(model), affinity(model, box)))
-    stays = next((box for box in possible if box.key == current), None)
+    stays = next((box for box in holding or possible if box.key == current), None)
     if stays is not None:
         return stays
+    if holding:
+        return min(holding, key=lambda box: (-box.free_slots(model), affinity(model, box)))
     return min(possible, key=lambda box: (waiting.get(box.key, 0), affinity(model, box)))
 
 

@@ -43,7 +43,8 @@ class Queue:
         return iter(tuple(self._tickets))
 
     def __contains__(self, ticket: Ticket) -> bool:
-        return self._tickets[self.index(ticket) :][:1] == [ticket]
+        at = self.index(ticket)
+        return self._tickets[at : at + 1] == [ticket]
 
     @property
     def head(self) -> Ticket:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -102,7 +103,7 @@ class Relay:
         task = asyncio.ensure_future(work)
         try:
             await asyncio.wait({task}, timeout=patience)
-            while self._talks and not task.done():
+            while self._talks and not task.done() and not self._place.over:
                 await self._tell()
                 await self._until_done_or_news(task)
             return await task
@@ -132,20 +133,19 @@ class Relay:
         model = self._place.ticket.model
         request = self._upstream.http.build_request(
             "POST",
-            f"{turn.box}/engines/{model}/v1/{self._call.path}",
+            f"{turn.box}/engines/{model}/v1/{quote(self._call.path)}",
             headers=[*self._upstream.headers, *self._upstream.keys[turn.box]],
             content=self._body,
         )
         try:
             response = await self._upstream.http.send(request, stream=True)
+            refusal = await refusal_in(response)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             self._place.unreachable()
             return
         except httpx.HTTPError as error:
             raise died(error) from None
-        if "x-swapyard-refused" in response.headers:
-            async with aclosing(response):
-                refusal = json.loads(await response.aread())
+        if refusal is not None:
             self._place.refused(refusal["boot"], refusal["seq"])
         else:
             self._response = response
@@ -176,6 +176,14 @@ class Relay:
             "x-swapyard-wait-ms": str(round(self._waited * 1000)),
         }
         return [(name.encode(), value.encode()) for name, value in said.items()]
+
+
+async def refusal_in(response: httpx.Response) -> Any:
+    """What a box says that has not taken the request; None from one that has."""
+    if "x-swapyard-refused" not in response.headers:
+        return None
+    async with aclosing(response):
+        return json.loads(await response.aread())
 
 
 def died(error: httpx.HTTPError) -> EngineFailed:

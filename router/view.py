@@ -6,10 +6,11 @@ Rule 2: this file does no I/O, reads no clock and never awaits.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from router.queue import Ticket
 from shared.status import Catalogue, LoadError, ModelFacts, ModelStatus, Phase, Status
 
 HOLDING = (Phase.READY, Phase.STARTING)
@@ -27,8 +28,10 @@ class BoxView:
     facts: Mapping[str, ModelFacts] = field(default_factory=dict)
     sent: Counter[str] = field(default_factory=Counter)  # requests by model, ever
     _models: dict[str, ModelStatus] = field(default_factory=dict)
-    _sent_since: Counter[str] = field(default_factory=Counter)  # since the newest Status
+    # Tickets by model, and how many were released: since the newest Status.
+    _sent_since: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _released_since: Counter[str] = field(default_factory=Counter)
+    _here: Counter[str] = field(default_factory=Counter)  # sent and not over, by model
     _refused: dict[str, tuple[str, int]] = field(default_factory=dict)  # boot and seq of the 409
 
     @property
@@ -45,6 +48,11 @@ class BoxView:
         self._models = {model.id: model for model in status.models}
         self._sent_since.clear()
         self._released_since.clear()
+        self._refused = {
+            model: (boot, seq)
+            for model, (boot, seq) in self._refused.items()
+            if boot == status.boot and seq >= status.seq
+        }
 
     def lose(self, now: float) -> None:
         if self.lost_at is None:
@@ -62,25 +70,35 @@ class BoxView:
 
     def free_slots(self, model: str) -> int:
         """How many more requests may be sent now. A snapshot's free slots are shared evenly with
-        the other routers that want the model; what was released here since counts at once."""
+        the other routers that want the model; what was released here since counts at once.
+        A snapshot may be older than what was sent last, or newer than a release that is heard
+        here only now: never are more sent than there are slots."""
         known = self.of(model)
         if not self.live or known is None or known.phase is not Phase.READY:
             return 0
-        if not self._may_be_offered(model):
+        if model in self._refused:
             return 0
         free = known.slots - known.in_flight
         share = -(-free // max(1, known.routers))
-        return share + self._released_since[model] - self._sent_since[model]
+        free = share + self._released_since[model] - len(self._sent_since[model])
+        return min(free, known.slots - self._here[model])
 
-    def took(self, model: str) -> None:
-        self.sent[model] += 1
-        self._sent_since[model] += 1
+    def took(self, ticket: Ticket) -> None:
+        self.sent[ticket.model] += 1
+        self._sent_since[ticket.model].add(ticket.id)
+        self._here[ticket.model] += 1
 
-    def released(self, model: str) -> None:
-        self._released_since[model] += 1
+    def released(self, ticket: Ticket) -> None:
+        self._released_since[ticket.model] += 1
+        self._here[ticket.model] -= 1
 
-    def refused(self, model: str, boot: str, seq: int) -> None:
-        self._refused[model] = (boot, seq)
+    def refused(self, ticket: Ticket, boot: str, seq: int) -> None:
+        """It took no slot. The model is not offered there again before the box has said something
+        newer than its refusal, or something at all after a refusal of another boot."""
+        self._sent_since[ticket.model].discard(ticket.id)
+        self._here[ticket.model] -= 1
+        if self.newest()[0] != boot or self.newest()[1] <= seq:
+            self._refused[ticket.model] = (boot, seq)
 
     def newest(self) -> tuple[str, int]:
         """Boot and number of the newest Status."""
@@ -104,8 +122,3 @@ class BoxView:
     def can_never_hold(self, model: str) -> bool:
         error = self.error(model)
         return error is not None and error.code == "does_not_fit"
-
-    def _may_be_offered(self, model: str) -> bool:
-        """After a refusal, only once the box has said something newer."""
-        refused, newest = self._refused.get(model), self.newest()
-        return refused is None or refused[0] != newest[0] or newest[1] > refused[1]

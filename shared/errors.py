@@ -17,6 +17,7 @@ The shape is OpenAI's. `retry` becomes `x-should-retry`, which OpenAI's own clie
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, ClassVar
 
 
@@ -56,7 +57,7 @@ class SwapyardError(Exception):
             "x-should-retry": "true" if self.retry else "false",
         }
         if self.retry_after is not None:
-            headers["retry-after"] = str(max(1, round(self.retry_after)))
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
         return headers
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -55,17 +56,23 @@ def refuse(why: Exception) -> NoReturn:
     sys.exit(2)
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """OSError if the address cannot be had. uvicorn would end the program by itself."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
 async def serve(
-    app: ASGIApp, host: str, port: int, farewell: Callable[[asyncio.Event], Awaitable[None]]
+    app: ASGIApp,
+    listener: socket.socket,
+    farewell: Callable[[asyncio.Event], Awaitable[None]],
 ) -> None:
     """Serve until a signal; then await `farewell(hurry)` while still serving, then end.
 
-    `hurry` is set by the second signal. OSError if the address cannot be had.
+    `hurry` is set by the second signal.
     """
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http="httptools",
         ws="none",
         lifespan="on",
@@ -78,7 +85,7 @@ async def serve(
     )
     server = _Server(config)
     with _signals() as (asked, hurry):
-        serving = asyncio.ensure_future(server.serve())
+        serving = asyncio.ensure_future(server.serve([listener]))
         stopping = asyncio.ensure_future(asked.wait())
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -77,6 +77,8 @@ class Decoder:
 
     def _end_line(self) -> Event | None:
         line = self._line.rstrip(b"\r\n").decode("utf-8", "replace")
+        if line.startswith(":"):
+            self._size -= len(self._line)  # a stream of heartbeats is not one long event
         self._line.clear()
         if line:
             self._field(line)

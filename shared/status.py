@@ -135,9 +135,6 @@ class Status:
     plan: tuple[PlanEntry, ...] = ()
     problems: tuple[str, ...] = ()
 
-    def of(self, model: str) -> ModelStatus | None:
-        return next((m for m in self.models if m.id == model), None)
-
     def switch_to(self, model: str) -> Switch | None:
         return next((s for s in self.switches if s.to == model), None)
 

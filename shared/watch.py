@@ -32,18 +32,16 @@ class Watch(Generic[T]):
         self._closed = True
         self._wake()
 
-    async def changed(self) -> None:
-        """Return at the next `set` or `close`. Take the value after it, not before."""
-        await self._changed.wait()
-
     async def __aiter__(self) -> AsyncIterator[T]:
         """The value as it is now, then every newer one the reader is in time for."""
         while True:
-            changed = self._changed  # taken before the yield, so that no set() is missed
-            yield self._value
-            if self._closed:
+            # Taken before the yield, so that no set() is missed.
+            changed, value = self._changed, self._value
+            yield value
+            if not self._closed:
+                await changed.wait()
+            if self._closed and value is self._value:
                 return
-            await changed.wait()
 
     def _wake(self) -> None:
         self._changed.set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 from starlette.exceptions import HTTPException
@@ -45,17 +46,21 @@ class ClientGone(Exception):
     """The client has left: there is nobody to answer."""
 
 
-def client(keepalive: float, silence: float | None = None) -> httpx.AsyncClient:
+def client(keepalive: float) -> httpx.AsyncClient:
     """For streams: as many connections as there are requests, and no limit on their length.
 
     `keepalive`: seconds for which an idle connection is kept, shorter than the server's own, so
-    that a request is never sent on a connection that the server is just closing. `silence`:
-    seconds without a byte that count as an answer's end.
+    that a request is never sent on a connection that the server is just closing; 0: none is.
     """
     return httpx.AsyncClient(
-        timeout=httpx.Timeout(CONNECT_TIMEOUT, read=silence, write=None, pool=None),
-        limits=httpx.Limits(max_connections=None, keepalive_expiry=keepalive),
+        timeout=httpx.Timeout(CONNECT_TIMEOUT, read=None, write=None, pool=None),
+        limits=httpx.Limits(
+            max_connections=None,
+            max_keepalive_connections=None if keepalive else 0,
+            keepalive_expiry=keepalive,
+        ),
         trust_env=False,  # a proxy from the environment is not for the box next door
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none are kept, so none sent
     )
 
 

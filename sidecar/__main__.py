@@ -35,6 +35,7 @@ async def _serve(config: SidecarConfig) -> None:
     with ExitStack() as stack:
         folder = StateFolder(config.state_dir)
         stack.callback(folder.close)
+        listener = stack.enter_context(serve.listen(config.listen.host, config.listen.port))
         reader = stack.enter_context(MemoryReader(SystemMemory()))
         supervisor = Supervisor(
             name=config.box or socket.gethostname(),
@@ -48,20 +49,20 @@ async def _serve(config: SidecarConfig) -> None:
 
         @asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
-            running = asyncio.ensure_future(supervisor.run())
             log.info("ready", box=supervisor.box.name, listen=str(config.listen))
             try:
                 yield
             finally:
-                running.cancel()
-                await asyncio.wait({running})
                 await proxy.close()
 
         async def farewell(hurry: asyncio.Event) -> None:
             await supervisor.close(config.shutdown_timeout, hurry)
 
         app = make_app(supervisor, proxy, lifespan)
-        await serve.serve(app, config.listen.host, config.listen.port, farewell)
+        async with asyncio.TaskGroup() as group:  # a sidecar that supervises nothing must end
+            running = group.create_task(supervisor.run())
+            await serve.serve(app, listener, farewell)
+            running.cancel()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from shared.demand import Demand
@@ -173,25 +173,23 @@ class Box:
     def unload(self, model: str, now: float) -> list[Do]:
         """Drain and stop. With requests waiting, it starts again by itself."""
         engine = self.engines[model]
-        return self._settle(now, self._let_go(engine, now, "unloaded by hand"))
+        return self._settle(now, self._send_away(engine, now, "unloaded by hand"))
 
     def switch(self, model: str, now: float) -> list[Do]:
         """This model, and no other but the pinned ones."""
-        others = [
-            engine
-            for engine in self.engines.values()
-            if engine.model.id != model and not engine.model.pinned and engine.booking
-        ]
+        others = [e for e in self.engines.values() if e.model.id != model and not e.model.pinned]
+        leaving = tuple(engine.model.id for engine in others if engine.booking)
         effects: list[Do] = []
         for engine in others:
-            effects += self._let_go(engine, now, f"switched to {model} by hand")
+            effects += self._send_away(engine, now, f"switched to {model} by hand")
         if self.engines[model].machine.phase is Phase.IDLE:
-            self._begin_story(model, tuple(engine.model.id for engine in others), now)
+            self._begin_story(model, leaving, now)
         return effects + self.load(model, now)
 
     def close(self, now: float) -> list[Do]:
         """Admit nobody, let what runs come to its end, then stop every engine."""
         self.closing = self.news = True
+        self.claims, self.waits, self.stories = (), (), {}
         effects: list[Do] = []
         for engine in self.engines.values():
             effects += self._let_go(engine, now, "the sidecar is shutting down")
@@ -224,7 +222,6 @@ class Box:
         for keep in decided.keeps:
             done += self._tell(self._decided(keep.model, keep.because), Fact.KEPT, now)
         for claim in decided.claims:
-            self._decided(claim.model, claim.because)
             self._begin_story(claim.model, claim.victims, now)
         for drain in decided.drains:
             done += self._let_go(self.engines[drain.model], now, drain.because)
@@ -253,13 +250,22 @@ class Box:
         done = self._do(engine, effects)
         if machine.phase is Phase.IDLE:
             engine.booking = {}
-        if machine.phase is Phase.READY or machine.failure is not None:
+        load_ended = before is Phase.STARTING and machine.phase is not Phase.STARTING
+        if load_ended or machine.phase is Phase.READY:
             engine.wanted_by_hand = None
-            self.stories.pop(engine.model.id, None)
         return done
 
-    def _let_go(self, engine: Engine, now: float, because: str) -> list[Do]:
+    def _send_away(self, engine: Engine, now: float, because: str) -> list[Do]:
+        """By hand: it does not go back, whoever else it makes room for."""
+        id = engine.model.id
         engine.wanted_by_hand = None
+        self.claims = tuple(
+            replace(claim, victims=tuple(v for v in claim.victims if v != id))
+            for claim in self.claims
+        )
+        return self._let_go(engine, now, because)
+
+    def _let_go(self, engine: Engine, now: float, because: str) -> list[Do]:
         if engine.machine.phase is Phase.IDLE:
             return []
         engine.because = because
@@ -276,7 +282,7 @@ class Box:
             self.news = True
 
     def _end_stories(self) -> None:
-        """A switch whose claim was dropped before it began to load is no story any more."""
+        """A switch whose load has ended, or whose claim was dropped, is no story any more."""
         claimed = {claim.model for claim in self.claims}
         for name in list(self.stories):
             if name not in claimed and self.engines[name].machine.phase is not Phase.STARTING:
@@ -288,12 +294,12 @@ class Box:
     def _facts(self, wants: Mapping[str, Want], now: float) -> planner.Facts:
         return planner.Facts(
             now=now,
-            capacity=subtract(self.capacity, self.taken_by_strangers),
+            capacity=self._whole_box(),
             candidates={id: self._candidate(self.engines[id]) for id in wants},
             residents={id: r for id, e in self.engines.items() if (r := self._resident(e))},
             wants=wants,
             due=self.demands.due(now),
-            claims=self.claims,
+            claims=tuple(self._claim(claim) for claim in self.claims),
             patience=self._patience,
         )
 
@@ -315,9 +321,19 @@ class Box:
     def _candidate(self, engine: Engine) -> planner.Candidate:
         load, _ = engine.history.load_estimate()
         possible = engine.placements
-        if engine.model.need.bytes is None:  # the whole box, but for what strangers took
-            possible = (subtract(self.capacity, self.taken_by_strangers),)
+        if engine.model.need.bytes is None:
+            possible = (self._whole_box(),)
         return planner.Candidate(possible, load or UNKNOWN_LOAD, engine.machine.retry_at)
+
+    def _claim(self, claim: planner.Claim) -> planner.Claim:
+        """As it was made; a claim on the whole box, as large as the box is now."""
+        if self.engines[claim.model].model.need.bytes is None:
+            return replace(claim, booking=self._whole_box())
+        return claim
+
+    def _whole_box(self) -> Bytes:
+        """What engines may take, but for what strangers took."""
+        return subtract(self.capacity, self.taken_by_strangers)
 
     def _resident(self, engine: Engine) -> planner.Resident | None:
         machine = engine.machine

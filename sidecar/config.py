@@ -42,8 +42,8 @@ class ModelConfig(Settings):
     stop_command: tuple[str, ...] = ()  # before SIGTERM: `docker stop`, for one
     env: Mapping[str, str] = {}  # may hold {key}, the key of this launch
     health: str = "/health"  # 2xx = ready; llama-server, vLLM and SGLang all have it
-    served_name: str = ""  # what the engine is told as `model`; SidecarConfig fills in the id
-    vram: Size | None = None  # None: learned or estimated
+    served_name: str = ""  # what the engine is told as `model`; unset: the id
+    vram: Size | None = None  # None: estimated from the GGUF file
     gpus: Literal["auto", "none"] = "auto"  # none: books on the host's memory
     context_length: int | None = Field(default=None, ge=1)  # None: what the GGUF header says
     slots: int = Field(ge=1, default_factory=_slots)  # requests at a time
@@ -97,7 +97,7 @@ class Scheduling(Settings):
 
 class SidecarConfig(Program):
     listen: Listen = Listen("127.0.0.1", 8090)  # what comes in by mistake comes from this machine
-    box: str | None = Field(default=None, min_length=1)  # None: the caller puts the host's name
+    box: str | None = Field(default=None, min_length=1)  # None: the host's name
     memory_limit: Size | None = None  # of the host, for engines; None: 90 % of what there is
     scheduling: Scheduling = Scheduling()
     shutdown_timeout: Duration = 30.0  # as long as Kubernetes waits before it kills

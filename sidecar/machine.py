@@ -73,10 +73,10 @@ FIRST_STEP: dict[Phase, str | None] = {
 }
 
 # From the third failed load in a row, each further one waits twice as long (llama.cpp's and
-# Kubernetes' crash loops: 10 s, doubling, 300 s at most).
+# Kubernetes' crash loops: 10 s, doubling, 300 s at most). Integers: these never overflow.
 FAILURES_FORGIVEN = 2
-FIRST_BACKOFF = 10.0
-LONGEST_BACKOFF = 300.0
+FIRST_BACKOFF = 10
+LONGEST_BACKOFF = 300
 
 BELOW_READY = 0.99  # llama.cpp says 1.0 before its KV cache and its warm-up are done
 
@@ -258,7 +258,7 @@ def backoff(failures: int) -> float:
     """Seconds before the next try, after so many failed loads in a row."""
     if failures <= FAILURES_FORGIVEN:
         return 0.0
-    return min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (failures - FAILURES_FORGIVEN - 1))
+    return float(min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failures - FAILURES_FORGIVEN - 1)))
 
 
 def phase_diagram() -> str:

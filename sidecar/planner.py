@@ -136,6 +136,7 @@ class _Planning:
     keeps: list[Keep] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
+    awaited: set[str] = field(default_factory=set)  # by somebody who comes before the next
     deadline: float = math.inf
 
     def plan(self) -> Plan:
@@ -168,6 +169,7 @@ class _Planning:
             without_it = subtract(self._spare(), victim.booking)
             if all(without_it[pool] >= 0 for pool in victim.booking):  # no other claim needs it
                 self.keeps.append(Keep(name, f"nobody waits for {dropped.model} any more"))
+                self._ask_again(self.facts.now)  # once it is ready, it may be another's victim
 
     def _start_claims_that_have_their_room(self) -> None:
         waiting: list[Claim] = []
@@ -204,26 +206,29 @@ class _Planning:
             self._wait(model, f"its last load failed; the next try is in {left:.0f} s")
             return
         because = self._waiting_for(model)
-        for booking in candidate.placements:
-            if fits(booking, self._spare()):
-                self._start_or_claim(model, booking, because)
-                return
+        roomy = [booking for booking in candidate.placements if fits(booking, self._spare())]
+        if roomy:
+            self._start_or_claim(model, roomy, because)
+            return
         eviction = self._cheapest_eviction(model, candidate)
         if eviction is None:
             self._wait(model, f"{because}; nothing that may leave would make enough room")
         elif eviction.at > now:
             self._ask_again(eviction.at)
+            self.awaited.update(v.model for v in eviction.victims)
             names = ", ".join(v.model for v in eviction.victims)
             left = eviction.at - now
             self._wait(model, f"{because}; {names} may be served for {left:.1f} s more")
         else:
             self._evict(model, eviction, because)
 
-    def _start_or_claim(self, model: str, booking: Bytes, because: str) -> None:
-        if fits(booking, self._free()):
-            self.starts.append(Start(model, booking, because))
+    def _start_or_claim(self, model: str, roomy: list[Bytes], because: str) -> None:
+        """Where there is room now; else where there will be."""
+        at_once = next((booking for booking in roomy if fits(booking, self._free())), None)
+        if at_once is not None:
+            self.starts.append(Start(model, at_once, because))
         else:
-            self.claims.append(Claim(model, booking, (), because))
+            self.claims.append(Claim(model, roomy[0], (), because))
 
     def _evict(self, model: str, eviction: _Eviction, because: str) -> None:
         states = [self._state_of(v) for v in eviction.victims]
@@ -263,12 +268,15 @@ class _Planning:
         return tuple(chosen)
 
     def _may_be_victims(self, booking: Bytes) -> Iterator[Resident]:
-        """Engines that are ready, or loads that nobody waits for any more; pins never."""
+        """Engines that are ready, or loads that nobody waits for any more. Pins never; nor those
+        that somebody more urgent waits for: a model that loads fast would always be before one
+        that loads slowly, and that one would starve."""
         for resident in self.facts.residents.values():
             abandoned = resident.phase is Phase.STARTING and not self._busy(resident)
             may_go = resident.phase is Phase.READY or abandoned
             leaves_room = not booking.keys().isdisjoint(resident.booking)
-            if may_go and leaves_room and not resident.pinned and not self._leaves(resident):
+            is_safe = resident.pinned or resident.model in self.awaited
+            if may_go and leaves_room and not is_safe and not self._leaves(resident):
                 yield resident
 
     def _price(self, resident: Resident) -> tuple[bool, float, str]:

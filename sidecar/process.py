@@ -28,6 +28,7 @@ class Log:
         self.path = path
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._rest = b""
+        self._closed = False
         self._read = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._at = os.lseek(self._read, 0, os.SEEK_END)
 
@@ -47,11 +48,15 @@ class Log:
 
     def tail(self, count: int) -> tuple[str, ...]:
         """The last lines, an unfinished one among them."""
-        self.poll()
+        if not self._closed:
+            self.poll()
         lines = [*self.lines, self._text(self._rest)] if self._rest else list(self.lines)
         return tuple(lines[-count:])
 
     def close(self) -> None:
+        """Nothing more is read; what was read last stays."""
+        self.poll()
+        self._closed = True
         os.close(self._read)
 
     @staticmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import aclosing
+from urllib.parse import quote
 
 import httpx
 from starlette.types import Receive, Scope, Send
@@ -31,7 +32,9 @@ from sidecar.paths import is_inference, split
 from sidecar.supervisor import Refused, Supervisor
 
 MAX_BODY = 256 * 2**20  # bytes; what clients may send is limited by the router
-ENGINE_KEEPALIVE = 2.0  # seconds: llama.cpp's server closes idle connections after 5
+# Each request has a connection of its own: llama.cpp's server closes some right after an answer,
+# and a request that was sent on one of those would be lost. On loopback a new one costs 0.1 ms.
+ENGINE_KEEPALIVE = 0.0
 
 
 class EngineProxy:
@@ -72,7 +75,7 @@ class EngineProxy:
             scheme="http",
             host="127.0.0.1",
             port=launch.port,
-            path=f"/{path}",
+            path=quote(f"/{path}"),
             query=scope["query_string"] or None,
         )
         headers = only(scope["headers"], REQUEST_HEADERS)

@@ -87,10 +87,10 @@ class Runner:
         launch = self.launch
         if launch.file is not None and not launch.file.exists():
             return diagnosis.file_missing(str(launch.file))
-        if self._fifo is not None:
-            os.mkfifo(self._fifo, 0o600)
         env = {**inherited(), **launch.env}
         try:
+            if self._fifo is not None:
+                os.mkfifo(self._fifo, 0o600)
             self.process = Process.spawn(launch.argv, env, self._log.path, self._fifo)
         except OSError as error:
             return diagnosis.could_not_start(launch.argv[0], error)
@@ -103,7 +103,8 @@ class Runner:
                 self._begin(self._follow_log())
                 if self.launch.health is not None:
                     self._begin(self._poll_health(self.launch.health))
-                code = await self.process.exited
+                # Shielded: a cancelled future would pass for a process that has ended.
+                code = await asyncio.shield(self.process.exited)
                 for task in self._tasks:
                     task.cancel()
         finally:

@@ -92,8 +92,7 @@ class Supervisor:
         self._reader = reader
         self._seen = seen
         self._secret = secrets.token_bytes(32)
-        self._runners: dict[str, Runner] = {}
-        self._logs: dict[str, tuple[str, ...]] = {}  # of engines that have ended
+        self._runners: dict[str, Runner] = {}  # the last one of each model, running or not
         self._timer: asyncio.TimerHandle | None = None
         self._later: asyncio.TimerHandle | None = None
 
@@ -160,9 +159,7 @@ class Supervisor:
 
     def log_tail(self, model: str, lines: int) -> tuple[str, ...]:
         """The last lines of the model's engine, or of its last one."""
-        if model in self._runners:
-            return self._runners[model].tail(lines)
-        return self._logs.get(model, ())[-lines:]
+        return self._runners[model].tail(lines) if model in self._runners else ()
 
     # What follows.
 
@@ -181,16 +178,15 @@ class Supervisor:
 
     async def _run_engine(self, model: str, booking: Bytes) -> None:
         id = secrets.token_hex(8)
-        launch = self._launch(model, id, booking)
-        runner = Runner(
-            launch,
-            self._folder.log(model, id),
-            self._folder.fifo(id),
-            _Told(self, model),
-            self._health,
-        )
-        self._runners[model] = runner
-        await runner.run()
+        launch, told = self._launch(model, id, booking), _Told(self, model)
+        log, fifo = self._folder.log(model, id), self._folder.fifo(id)
+        try:
+            runner = Runner(launch, log, fifo, told, self._health)
+        except OSError as error:  # no log, no launch: the state folder is full or gone
+            told.saw(Fact.EXITED, Exit("crashed", f"its log cannot be written: {error}"))
+        else:
+            self._runners[model] = runner
+            await runner.run()
 
     def _launch(self, model: str, id: str, booking: Bytes) -> Launch:
         known = self.known[model]

@@ -21,7 +21,7 @@ from router.dispatch import Dispatch
 from router.progress import known_dialect
 from router.relay import Relay, Upstream
 from router.view import BoxView
-from shared.errors import ModelNotFound, SwapyardError
+from shared.errors import ModelNotFound, NotFound, SwapyardError
 from shared.status import Phase
 from shared.wire import (
     REQUEST_HEADERS,
@@ -62,7 +62,10 @@ class Inference:
             await answer.fail(error)
 
     async def _serve(self, scope: Scope, id: str, body: bytes, answer: Answer) -> None:
-        asked = call.read(scope["path_params"]["path"], body)
+        path = scope["path_params"]["path"]
+        if not {"", ".", ".."}.isdisjoint(path.split("/")):  # they would lead out of /engines
+            raise NotFound(scope["path"])
+        asked = call.read(path, body)
         model = await self._resolve(asked.name)
         dialect = self._dialect(scope, model)
         settings = self.config.models.get(model)

@@ -35,8 +35,8 @@ def parse(line: str) -> Loading | Ready | None:
     match report:
         case {"state": "ready"}:
             return Ready()
-        case {"state": "loading", "payload": {"value": int() | float() as value}}:
-            return Loading(float(value))
+        case {"state": "loading", "payload": {"value": int() | float() as part}} if 0 <= part <= 1:
+            return Loading(float(part))
         case {"state": "loading"}:
             return Loading(0.0)
         case _:

@@ -1,0 +1,74 @@
+"""Why a request fails that waits, in the words of the error tree.
+
+Rule 1: what a client is told when nobody serves it is chosen here and nowhere else.
+Rule 2: this file does no I/O, reads no clock and never awaits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from router.view import BoxView
+from shared.errors import DoesNotFit, LoadFailed, SwapyardError, Unavailable
+from shared.status import LoadError
+
+BRIEF = 1.0  # seconds after which it makes sense to try again
+
+
+def failed_load(
+    model: str, asked: BoxView | None, boxes: Collection[BoxView]
+) -> tuple[float, LoadError] | None:
+    """When and how the load failed on the box that was asked, by our clock: it answers those who
+    had come before it. None while another box holds the model."""
+    if asked is None or any(box.holds(model) for box in boxes):
+        return None
+    at, error = asked.load_failed_at(model), asked.error(model)
+    return None if at is None or error is None else (at, error)
+
+
+def nobody_can(
+    model: str, boxes: Collection[BoxView], grace: float, now: float
+) -> SwapyardError | None:
+    """Why no box serves it now: the cause that ends first. None if a lost box may come back
+    within its `grace`."""
+    boxes = [box for box in boxes if box.has(model)]
+    if any(not box.live and not given_up(box, grace, now) for box in boxes):
+        return None
+    errors = [(box, error) for box in boxes if box.live and (error := box.error(model))]
+    backing_off = [
+        (box.backs_off_until(model), error)
+        for box, error in errors
+        if not box.can_never_hold(model)
+    ]
+    if backing_off:
+        until, error = min(backing_off, key=lambda pair: pair[0])
+        return load_failed(model, error, until - now)
+    lost = [box.name for box in boxes if not box.live]
+    if errors and not lost:
+        return DoesNotFit(errors[0][1].message)
+    return Unavailable(
+        f"No box that has {model} can be reached: {', '.join(lost) or 'none'}.",
+        code="box_unreachable",
+        retry_after=grace,
+    )
+
+
+def given_up(box: BoxView, grace: float, now: float) -> bool:
+    return box.lost_at is not None and now >= box.lost_at + grace
+
+
+def load_failed(model: str, error: LoadError, retry_after: float | None) -> LoadFailed:
+    return LoadFailed(
+        f"{model} could not be loaded: {error.message}",
+        error.cause,
+        list(error.log_tail),
+        retry_after,
+    )
+
+
+def queue_full(waiting: int) -> Unavailable:
+    return Unavailable(f"{waiting} requests wait already.", code="queue_full", retry_after=BRIEF)
+
+
+def shutting_down() -> Unavailable:
+    return Unavailable("This router is shutting down.", code="shutting_down", retry_after=BRIEF)

@@ -1,0 +1,146 @@
+"""Routers' and boxes' cores back to back, on a virtual clock and over a pretend network.
+
+Rule: nothing is judged here. What happened is written down (`Request`, `Launch`), and tests read
+it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+from router.line import Limits
+from router.queue import Ticket
+from shared.status import Phase
+from tests.core.pair_net import Clock, Network
+from tests.core.pair_router import Router
+from tests.core.pair_sidecar import Launch, Program, Request, Sidecar
+
+FIRST_HEARING = 0.1  # seconds: by then every router has heard every box
+LOCAL = (0.0005, 0.002)  # seconds: the delays that the scheduling rules were tried with
+
+
+class Pair:
+    def __init__(
+        self,
+        programs: Mapping[str, Program],
+        seed: int,
+        *,
+        boxes: int = 1,
+        routers: int = 1,
+        room: int = 1,
+        delays: tuple[float, float] = LOCAL,
+        loss: float = 0.0,
+        patience: float = 120.0,
+        max_wait: float = 3600.0,
+    ) -> None:
+        self.programs = programs
+        self.room = room
+        self.clock = Clock()
+        self.net = Network(self.clock, seed, delays, loss=0.0)
+        self.random = self.net.random
+        self.requests: list[Request] = []
+        names = [f"box{n}" for n in range(boxes)]
+        self.sidecars = {
+            name: Sidecar(name, programs, room, patience, self.clock, self.net) for name in names
+        }
+        limits = Limits(max_waiting=10_000, max_bytes=2**30, max_wait=max_wait, box_grace=15.0)
+        self.routers = [
+            Router(f"router{n}", self.sidecars, limits, self.clock, self.net)
+            for n in range(routers)
+        ]
+        self._ids = itertools.count()
+        self._connect()
+        self.net.loss = loss
+
+    def _connect(self) -> None:
+        for sidecar in self.sidecars.values():
+            sidecar.watchers.extend(self.routers)
+            sidecar.publish()
+        self.run(FIRST_HEARING)
+
+    # What happens.
+
+    def ask(
+        self,
+        model: str,
+        *,
+        at: float | None = None,
+        router: int = 0,
+        priority: int = 0,
+        answer: float | None = None,
+        stays: float | None = None,
+        then: Callable[[], None] | None = None,
+    ) -> Request:
+        """A client asks; after `stays` seconds it leaves, answered or not."""
+        when = self.clock.now if at is None else max(at, self.clock.now)
+        ticket = Ticket(f"{next(self._ids):06}", model, when, priority)
+        takes = self.programs[model].answer if answer is None else answer
+        request = Request(ticket, self.routers[router], takes, then)
+        self.requests.append(request)
+        self.clock.at(when, self.routers[router].arrived, request)
+        if stays is not None:
+            self.clock.at(when + stays, self.routers[router].leaves, request)
+        return request
+
+    def poisson(self, rate: float, seconds: float, models: Sequence[str]) -> None:
+        """Requests for all the models together, by no rhythm, at any of the routers."""
+        when = self.clock.now
+        while (when := when + self.random.expovariate(rate)) < FIRST_HEARING + seconds:
+            router = self.random.randrange(len(self.routers))
+            self.ask(self.random.choice(models), at=when, router=router)
+
+    def keep_asking(self, model: str, until: float, router: int = 0) -> None:
+        """A client that asks again as soon as it is answered; answers vary by a third."""
+
+        def again() -> None:
+            if self.clock.now < until:
+                answer = self.programs[model].answer * self.random.uniform(0.7, 1.3)
+                self.ask(model, router=router, answer=answer, then=again)
+
+        again()
+
+    # How it goes on.
+
+    def run(self, until: float) -> None:
+        self.clock.run(until, done=lambda: False)
+        self.clock.now = until
+
+    def run_until_all_have_ended(self, within: float) -> None:
+        limit = self.clock.now + within
+        self.clock.run(limit, done=self._all_have_ended)
+        waiting = [request for request in self.requests if not request.ends]
+        assert not waiting, f"{len(waiting)} without an end after {within} s: {waiting[:3]}"
+
+    def _all_have_ended(self) -> bool:
+        while self._ended < len(self.requests) and self.requests[self._ended].ends:
+            self._ended += 1
+        return self._ended == len(self.requests)
+
+    _ended = 0  # so many of the first requests have an end
+
+    # What can be read.
+
+    @property
+    def launches(self) -> list[Launch]:
+        return [launch for sidecar in self.sidecars.values() for launch in sidecar.launches]
+
+    @property
+    def waits(self) -> list[float]:
+        return [request.wait for request in self.requests]
+
+    @property
+    def refusals(self) -> int:
+        return sum(request.refusals for request in self.requests)
+
+    def is_at_rest(self) -> bool:
+        """Nobody waits, nothing is planned, and every engine is ready or not there."""
+        alive = [router for router in self.routers if router.alive]
+        return all(not router.line.waiting() for router in alive) and all(
+            not (sidecar.box.claims or sidecar.box.waits or sidecar.box.stories)
+            and all(
+                engine.machine.phase in (Phase.IDLE, Phase.READY) and not engine.machine.in_flight
+                for engine in sidecar.box.engines.values()
+            )
+            for sidecar in self.sidecars.values()
+        )

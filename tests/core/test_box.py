@@ -1,0 +1,650 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis import Phase as Examples
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from shared.demand import Demand, ModelDemand
+from shared.status import Phase, Status
+from sidecar.box import Box, Do, Model
+from sidecar.demand import BY_HAND
+from sidecar.machine import Exit, Fact, Limits, Spawn, Stop
+from sidecar.memory import HOST, Bytes, Host, Memory, Need, add, fits
+from sidecar.report import report
+
+LIMITS = Limits(start=100, stall=20, drain=60, stop=10)
+CRASH = Exit("crashed", "exited with code 1", ("boom",))
+GPU = {"gpu0": 10, HOST: 8}
+SPAWN, STOP = Spawn(), Stop()
+
+
+def model(id: str, size: int | None = 8, *, slots: int = 2, pinned: bool = False) -> Model:
+    need = Need(size, "unknown" if size is None else "declared", on_host=False)
+    return Model(id, slots, need, LIMITS, pinned=pinned)
+
+
+def make_box(*models: Model, capacity: Bytes = GPU, patience: float = 120.0) -> Box:
+    chosen = models or (model("a"), model("b"))
+    return Box("box1", "9f2c", {m.id: m for m in chosen}, capacity, patience, now=0.0)
+
+
+def says(seq: int, **models: int | ModelDemand) -> Demand:
+    wanted = {m: d if isinstance(d, ModelDemand) else waits(d) for m, d in models.items()}
+    return Demand(1, seq, 3.0, wanted)
+
+
+def waits(count: int = 1, oldest: float = 0.0, sent: int = 0) -> ModelDemand:
+    return ModelDemand({0: count}, oldest, sent)
+
+
+def did(effects: Iterable[Do]) -> list[tuple[str, Spawn | Stop]]:
+    return [(do.model, do.effect) for do in effects]
+
+
+def loaded(box: Box, *names: str, now: float = 0.0) -> Box:
+    """The box with these models ready, and nobody who wants any."""
+    for name in names:
+        assert did(box.load(name, now)) == [(name, SPAWN)]
+        box.saw(name, Fact.HEALTHY, now)
+    return box
+
+
+def phase(box: Box, name: str) -> Phase:
+    return box.engines[name].machine.phase
+
+
+# The whole story of a switch.
+
+
+def test_a_switch_is_one_story_from_the_first_drain_to_readiness() -> None:
+    box = make_box()
+    [start] = box.heard("r", says(1, a=waits()), 0)
+    assert start == Do("a", SPAWN, {"gpu0": 8})
+    assert box.saw("a", Fact.ALIVE, 1) == box.saw("a", Fact.HEALTHY, 2) == []
+    assert box.stories == {}
+    assert box.admit("a", "r", 2) is None
+    # b waits; a has c = 5 s, an unknown load's, and so a visit until 3 + 2 c.
+    assert box.heard("r", says(2, a=waits(0, sent=1), b=waits(1)), 3) == []
+    assert box.deadline(3) == 6
+    for at in (6, 9, 12):
+        assert box.tick(at - 0.1) == []
+        assert box.heard("r", says(at, a=waits(0, sent=1), b=waits(1, oldest=at - 3)), at) == []
+    assert (box.deadline(12), [w.model for w in box.waits]) == (13, ["b"])
+    assert box.tick(13) == []
+    assert (phase(box, "a"), box.admit("a", "r", 13)) == (Phase.SWITCHING, "draining")
+    [story] = box.stories.values()
+    assert (story.to, story.from_, story.began) == ("b", ("a",), 13)
+    assert did(box.release("a", 2, 14)) == [("a", STOP)]
+    assert box.admit("a", "r", 14) == "not_ready"
+    assert did(box.saw("a", Fact.EXITED, 14.5)) == [("b", SPAWN)]
+    assert box.stories["b"] == story
+    assert box.saw("b", Fact.HEALTHY, 16.5) == []
+    assert box.stories == {}
+    history_a, history_b = box.engines["a"].history, box.engines["b"].history
+    assert (history_a.load, history_a.service, history_a.stop) == (2, 12, 0.5)
+    assert history_b.load == 2
+
+
+def test_stories_have_names_of_their_own() -> None:
+    box = make_box(model("a", 5), model("b", 5))
+    box.heard("r", says(1, a=1, b=1), 0)
+    assert [story.id for story in box.stories.values()] == ["s-9f2c-1", "s-9f2c-2"]
+
+
+def test_a_switch_that_nobody_waits_for_any_more_is_called_off() -> None:
+    box = loaded(make_box())
+    box = loaded(box, "a")
+    box.admit("a", None, 0)
+    box.heard("r", says(1, b=1), 1)
+    box.heard("r", says(2, b=waits(1, oldest=19)), 20)
+    assert (phase(box, "a"), set(box.stories)) == (Phase.SWITCHING, {"b"})
+    assert box.heard("r", says(3), 21) == []
+    assert (phase(box, "a"), box.stories, box.claims) == (Phase.READY, {}, ())
+    assert box.engines["a"].because == "nobody waits for b any more"
+    assert box.admit("a", None, 21) is None
+
+
+def test_a_silent_routers_demand_is_forgotten_with_all_that_it_asked_for() -> None:
+    box = make_box(model("a", pinned=True), model("b"))
+    loaded(box, "a")
+    box.heard("r", says(1, b=1), 1)
+    assert [w.model for w in box.waits] == ["b"]
+    assert box.deadline(1) == 4
+    box.tick(4)
+    assert (box.waits, box.deadline(4)) == ((), float("inf"))
+
+
+# Requests on the wire.
+
+
+def test_demand_that_overtakes_its_requests_does_not_stop_a_fresh_engine() -> None:
+    box = make_box()
+    box.heard("r", says(1, a=1), 0)
+    box.heard("s", says(1, b=1), 0.5)
+    box.saw("a", Fact.HEALTHY, 1)
+    assert box.heard("r", says(2, a=waits(0, sent=1)), 1.1) == []
+    assert phase(box, "a") is Phase.READY
+    assert box.deadline(1.1) == 1.1 + 0.25
+    assert box.admit("a", "r", 1.2) is None
+    assert box.tick(1.35) == []
+    assert phase(box, "a") is Phase.READY
+
+
+def test_a_request_that_never_arrives_holds_an_engine_for_250_ms() -> None:
+    box = make_box()
+    box.heard("r", says(1, a=1), 0)
+    box.heard("s", says(1, b=1), 0.5)
+    box.saw("a", Fact.HEALTHY, 1)
+    box.heard("r", says(2, a=waits(0, sent=1)), 1.1)
+    assert did(box.tick(1.35)) == [("a", STOP)]
+
+
+# Failures.
+
+
+def test_a_failed_load_is_not_tried_again_for_the_same_waiters() -> None:
+    box = make_box()
+    box.heard("r", says(1, a=1), 0)
+    assert box.saw("a", Fact.EXITED, 1, CRASH) == []
+    assert (box.stories, box.wants()) == ({}, {})
+    assert box.heard("r", says(2, a=waits(1, oldest=2)), 2) == []
+    assert did(box.heard("r", says(3, a=waits(1, oldest=0.5)), 2)) == [("a", SPAWN)]
+
+
+def test_an_engine_that_died_while_it_served_starts_again_for_those_who_wait() -> None:
+    box = loaded(make_box(), "a")
+    assert box.admit("a", None, 1) is None
+    box.heard("r", says(1, a=1), 1)
+    assert did(box.saw("a", Fact.EXITED, 2, CRASH)) == [("a", SPAWN)]
+    assert box.engines["a"].history.stop is None  # nobody stopped it
+
+
+def test_a_load_that_hangs_is_stopped_and_then_killed() -> None:
+    box = make_box()
+    box.heard("r", says(1, a=1), 0)
+    assert box.progressed("a", 0.5, "engine", 2.5) == []
+    box.sign_of_life("a", 2.9)
+    box.tick(3)
+    assert box.deadline(3) == 22.9
+    assert did(box.tick(22.9)) == [("a", STOP)]
+    assert did(box.tick(32.9)) == [("a", Stop(force=True))]
+    box.saw("a", Fact.EXITED, 33.9, CRASH)
+    assert box.engines["a"].booking == {}
+    assert box.engines["a"].history.stop == 33.9 - 22.9
+    failure = box.engines["a"].machine.failure
+    assert failure is not None
+    assert failure.cause == "stalled"
+
+
+def test_after_the_third_failed_load_a_model_waits_for_its_next_try() -> None:
+    box = make_box()
+    for n in (1, 2, 3):
+        assert did(box.heard("r", says(n, a=1), n)) == [("a", SPAWN)]
+        box.saw("a", Fact.EXITED, n, CRASH)
+    assert box.heard("r", says(4, a=1), 3.5) == []
+    assert [w.model for w in box.waits] == ["a"]
+    assert did(box.load("a", 4)) == [("a", SPAWN)]  # by hand it need not wait
+
+
+# Memory.
+
+
+def test_memory_of_strangers_is_respected() -> None:
+    box = make_box()
+    assert box.strangers({"gpu0": 5}, 0) == []
+    assert box.heard("r", says(1, a=1), 1) == []
+    assert [w.model for w in box.waits] == ["a"]
+    assert did(box.strangers({"gpu0": 2}, 2)) == [("a", SPAWN)]
+
+
+def test_a_model_without_a_known_need_takes_the_box_but_for_what_strangers_took() -> None:
+    box = make_box(model("a"), model("b", None))
+    loaded(box, "a")
+    box.strangers({"gpu0": 1}, 1)
+    assert did(box.heard("r", says(1, b=1), 1)) == [("a", STOP)]
+    box.strangers({"gpu0": 2}, 2)  # more than when its room was promised
+    [start] = box.saw("a", Fact.EXITED, 2)
+    assert start == Do("b", SPAWN, {"gpu0": 8, HOST: 8})
+
+
+def test_a_model_that_can_never_fit_is_told_so_and_never_started() -> None:
+    box = make_box(model("a"), model("big", 11 * 2**30))
+    assert box.heard("r", says(1, big=1), 0) == []
+    assert (box.wants(), box.waits) == ({}, ())
+    assert box.fit_problem("a") is None
+    assert box.fit_problem("big") == "big needs 11.0 GiB, the largest GPU has 0.0 GiB"
+
+
+# By hand.
+
+
+def test_a_load_by_hand_counts_as_waiting_until_it_is_ready() -> None:
+    box = make_box()
+    assert did(box.load("a", 0)) == [("a", SPAWN)]
+    assert box.wants()["a"].by_hand
+    box.saw("a", Fact.HEALTHY, 1)
+    assert box.wants() == {}
+    assert box.load("a", 2) == []
+    assert box.wants() == {}
+
+
+def test_a_load_by_hand_comes_before_all_routers_want() -> None:
+    box = make_box(model("a", pinned=True), model("b"), model("c"))
+    loaded(box, "a")
+    box.heard("r", says(1, b=9, c=waits(1, oldest=2)), 1)
+    box.load("c", 2)
+    assert [w.model for w in box.waits] == ["c", "b"]
+    assert (box.wants()["c"].waiting, box.wants()["c"].oldest) == ({0: 1, BY_HAND: 1}, -1)
+
+
+def test_a_load_by_hand_ends_with_its_failure() -> None:
+    box = make_box()
+    box.load("a", 0)
+    assert box.saw("a", Fact.EXITED, 1, CRASH) == []
+    assert box.wants() == {}
+
+
+def test_a_load_by_hand_is_kept_while_the_last_failed_load_still_stops() -> None:
+    box = make_box()
+    box.load("a", 0)
+    assert did(box.tick(20)) == [("a", STOP)]  # stalled
+    assert box.load("a", 21) == []
+    assert did(box.saw("a", Fact.EXITED, 22)) == [("a", SPAWN)]
+
+
+def test_unload_by_hand_drains_and_stops() -> None:
+    box = loaded(make_box(), "a")
+    box.admit("a", None, 1)
+    assert box.unload("a", 2) == []
+    assert (phase(box, "a"), box.engines["a"].because) == (Phase.SWITCHING, "unloaded by hand")
+    assert did(box.release("a", 1, 3)) == [("a", STOP)]
+    assert box.saw("a", Fact.EXITED, 4) == []
+    assert box.unload("a", 5) == []
+
+
+def test_an_unloaded_model_with_requests_waiting_starts_again_by_itself() -> None:
+    box = loaded(make_box(), "a")
+    box.heard("r", says(1, a=1), 1)
+    assert did(box.unload("a", 1)) == [("a", STOP)]
+    assert did(box.saw("a", Fact.EXITED, 2)) == [("a", SPAWN)]
+
+
+def test_an_engine_that_is_unloaded_while_it_makes_room_does_not_go_back() -> None:
+    box = loaded(make_box(), "a")
+    box.admit("a", None, 0)
+    box.heard("r", says(1, b=waits(1, oldest=19)), 20)
+    box.unload("a", 21)
+    box.heard("r", says(2), 22)
+    assert (phase(box, "a"), box.claims) == (Phase.SWITCHING, ())
+    assert box.engines["a"].because == "unloaded by hand"
+
+
+def test_unload_takes_back_a_load_by_hand() -> None:
+    box = make_box(model("a", pinned=True), model("b"))
+    loaded(box, "a")
+    box.load("b", 1)
+    assert [w.model for w in box.waits] == ["b"]
+    box.unload("b", 2)
+    assert (box.waits, box.wants()) == ((), {})
+
+
+def test_a_switch_by_hand_leaves_this_model_and_the_pinned_ones() -> None:
+    box = make_box(model("a", 3), model("b", 3), model("p", 3, pinned=True), model("c", 3))
+    loaded(box, "a", "b", "p")
+    effects = box.switch("c", 1)
+    assert did(effects) == [("a", STOP), ("b", STOP)]
+    assert box.engines["a"].because == "switched to c by hand"
+    [story] = box.stories.values()
+    assert (story.to, story.from_) == ("c", ("a", "b"))
+    assert did(box.saw("a", Fact.EXITED, 2)) == [("c", SPAWN)]
+    assert phase(box, "p") is Phase.READY
+
+
+def test_a_switch_by_hand_to_a_model_that_is_here_only_sends_the_others_away() -> None:
+    box = loaded(make_box(model("a", 3), model("b", 3)), "a", "b")
+    assert did(box.switch("a", 1)) == [("b", STOP)]
+    assert (phase(box, "a"), box.stories) == (Phase.READY, {})
+
+
+def test_a_switch_by_hand_is_the_newest_word_of_the_operator() -> None:
+    box = make_box(model("a"), model("b"), model("c"))
+    loaded(box, "a")
+    box.admit("a", None, 0)
+    box.load("b", 1)
+    box.switch("c", 2)
+    assert set(box.wants()) == {"c"}
+    assert [claim.model for claim in box.claims] == ["c"]
+
+
+# The end.
+
+
+def test_a_box_that_closes_admits_nobody_and_lets_what_runs_come_to_its_end() -> None:
+    box = make_box(model("a", 3), model("b", 3), model("c", 3))
+    loaded(box, "a", "b")
+    box.admit("a", None, 1)
+    assert did(box.close(2)) == [("b", STOP)]
+    assert box.news
+    assert (box.admit("a", None, 3), box.admit("c", None, 3)) == ("draining", "not_ready")
+    assert box.heard("r", says(1, c=1), 3) == []
+    assert box.saw("b", Fact.EXITED, 4) == []
+    assert did(box.release("a", 1, 5)) == [("a", STOP)]
+    assert box.saw("a", Fact.EXITED, 6) == []
+    assert {e.machine.phase for e in box.engines.values()} == {Phase.IDLE}
+
+
+def test_a_box_that_closes_plans_nothing_any_more() -> None:
+    box = loaded(make_box(model("a"), model("b"), model("p", pinned=True)), "a")
+    box.admit("a", None, 1)
+    box.heard("r", says(1, b=waits(1, oldest=60), p=1), 60)
+    assert (box.claims != (), box.waits != (), box.stories != {}) == (True, True, True)
+    box.close(61)
+    assert (box.claims, box.waits, box.stories) == ((), (), {})
+    assert box.deadline(61) == 63  # when the router is forgotten
+
+
+def test_a_ready_engine_that_closes_says_that_it_drains() -> None:
+    box = loaded(make_box(), "a")
+    box.closing = True
+    assert box.admit("a", None, 1) == "draining"
+
+
+# News: what watchers must hear at once, and changes that they may hear a little later.
+
+
+def quiet(box: Box) -> Box:
+    box.news = box.changed = False
+    return box
+
+
+def test_phases_steps_and_plans_are_news() -> None:
+    box = quiet(make_box())
+    box.heard("r", says(1, a=1), 0)
+    assert box.news
+    box = quiet(box)
+    box.saw("a", Fact.ALIVE, 1)
+    assert box.news
+    box = quiet(box)
+    box.saw("a", Fact.ALIVE, 2)
+    assert not box.news
+    box.saw("a", Fact.HEALTHY, 3)
+    assert box.news
+    box = quiet(box)
+    box.admit("a", "r", 3)
+    box.heard("r", says(2, b=1), 3)
+    assert box.news
+
+
+def test_a_slot_that_becomes_free_is_news_and_other_counts_are_changes() -> None:
+    box = quiet(loaded(make_box(), "a"))
+    for _ in range(2):
+        assert box.admit("a", None, 1) is None
+    assert box.admit("a", None, 1) == "busy"
+    assert (box.news, box.changed) == (False, True)
+    box.release("a", 1, 2)
+    assert box.news
+    box = quiet(box)
+    box.release("a", 1, 3)
+    assert (box.news, box.changed) == (False, True)
+
+
+def test_the_end_of_a_drain_is_news() -> None:
+    box = loaded(make_box(), "a")
+    box.admit("a", None, 1)
+    box.unload("a", 1)
+    quiet(box).release("a", 1, 2)
+    assert (box.news, phase(box, "a")) == (True, Phase.STOPPING)
+
+
+def test_what_changes_nothing_is_no_change() -> None:
+    box = make_box()
+    box.heard("r", says(2, a=1), 0)
+    box.progressed("a", 0.5, "engine", 1)
+    box.strangers({"gpu0": 1}, 1)
+    quiet(box)
+    box.heard("r", says(1, b=1), 1)
+    box.progressed("a", 0.5, "engine", 1)
+    box.strangers({"gpu0": 1}, 1)
+    box.tick(2)
+    assert (box.news, box.changed) == (False, False)
+    box.progressed("a", 0.6, "engine", 2)
+    assert (box.news, box.changed) == (False, True)
+    quiet(box).strangers({}, 2)
+    assert (box.news, box.changed) == (False, True)
+    quiet(box).tick(3)  # the router is forgotten
+    assert (box.news, box.changed) == (False, True)
+
+
+# Nobody starves: a busy model lets go for each of the others in turn.
+
+
+def test_everybody_who_waits_is_served_in_turn() -> None:
+    box, now, served = make_box(model("a"), model("b"), model("c")), 0.0, []
+    left = dict.fromkeys("abc", 0.0)
+    for seq in range(1, 200):  # requests for all keep coming; those for a ready model are served
+        now += 0.5
+        for name in left:
+            left[name] = now if phase(box, name) is Phase.READY else left[name]
+        wanted = {name: waits(2, oldest=now - at) for name, at in left.items()}
+        effects = [*box.tick(now), *box.heard("r", says(seq, **wanted), now)]
+        while effects:
+            do = effects.pop(0)
+            served += [do.model] if do.effect == SPAWN else []
+            fact = Fact.HEALTHY if do.effect == SPAWN else Fact.EXITED
+            effects += box.saw(do.model, fact, now)
+    assert "".join(served).startswith("abcabcabc")
+
+
+# Whatever happens, in whatever order.
+
+TWO_GPUS = {"gpu0": 10, "gpu1": 6, HOST: 8}
+FLEET = (
+    model("a", 6),
+    model("b", 6, slots=1),
+    model("c", 4),
+    model("p", 3, pinned=True),
+    model("whole", None),
+    Model("host", 1, Need(5, "declared", on_host=True), LIMITS, size=10**9),
+)
+NAMES = [m.id for m in FLEET]
+ROUTERS = ["r", "s"]
+MODELS, ROUTER = st.sampled_from(NAMES), st.sampled_from(ROUTERS)
+
+
+class Life(RuleBasedStateMachine):
+    """A box, routers that want things of it, and processes that do as told, some time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.box = make_box(*FLEET, capacity=TWO_GPUS, patience=30)
+        self.processes: dict[str, str] = {}  # loading, ready or told to go
+        self.requests: list[tuple[str, float]] = []
+        self.draining: dict[str, float] = {}  # since when
+        self.said: dict[str, tuple[Demand, float]] = {}
+        self.seq = 0
+        self.by_hand: set[str] = set()
+        self.strangers: Bytes = {}
+
+    # Time, routers and operators.
+
+    @rule(seconds=st.sampled_from([0.01, 0.25, 1, 3, 11, 40]))
+    def time_passes(self, seconds: float) -> None:
+        end, ticks = self.now + seconds, 0
+        while (at := self.box.deadline(self.now)) <= end:
+            self.now, ticks = max(self.now, at), ticks + 1
+            assert ticks < 100, "a deadline that never passes"
+            self.act(self.box.tick(self.now))
+        self.now = end
+
+    @rule(
+        router=ROUTER,
+        wanted=st.dictionaries(MODELS, st.tuples(st.integers(0, 3), st.sampled_from([0, 5, 50]))),
+        sent=st.integers(0, 2),
+        priority=st.sampled_from([0, 0, 1]),
+    )
+    def a_router_says(
+        self, router: str, wanted: dict[str, tuple[int, float]], sent: int, priority: int
+    ) -> None:
+        self.seq += 1
+        models = {
+            m: ModelDemand({priority: n}, old, sent=self.seq * sent)
+            for m, (n, old) in wanted.items()
+        }
+        self.said[router] = (Demand(1, self.seq, 3.0, models), self.now + 3.0)
+        self.act(self.box.heard(router, self.said[router][0], self.now))
+
+    @precondition(lambda self: self.said)
+    @rule(router=ROUTER)
+    def an_old_message_comes_again(self, router: str) -> None:
+        demand, until = self.said.get(router, (None, 0.0))
+        if demand is not None and self.now < until:
+            wants = self.box.wants()
+            self.act(self.box.heard(router, demand, self.now))
+            assert self.box.wants() == wants
+
+    @rule(name=MODELS)
+    def an_operator_loads(self, name: str) -> None:
+        if phase(self.box, name) is not Phase.READY:
+            self.by_hand.add(name)
+        self.act(self.box.load(name, self.now))
+
+    @rule(name=MODELS)
+    def an_operator_unloads(self, name: str) -> None:
+        self.by_hand.discard(name)
+        self.act(self.box.unload(name, self.now))
+
+    @rule(name=MODELS)
+    def an_operator_switches(self, name: str) -> None:
+        self.by_hand = {m.id for m in FLEET if m.pinned and m.id in self.by_hand}
+        if phase(self.box, name) is not Phase.READY:
+            self.by_hand.add(name)
+        self.act(self.box.switch(name, self.now))
+
+    @rule(taken=st.dictionaries(st.sampled_from(["gpu0", "gpu1"]), st.integers(0, 5)))
+    def strangers_come_and_go(self, taken: Bytes) -> None:
+        self.strangers = taken
+        self.act(self.box.strangers(taken, self.now))
+
+    # Requests.
+
+    @rule(name=MODELS, router=ROUTER)
+    def a_request_comes(self, name: str, router: str) -> None:
+        before = phase(self.box, name)
+        refusal = self.box.admit(name, router, self.now)
+        if refusal is None:
+            assert (before, self.processes[name]) == (Phase.READY, "ready")
+            self.requests.append((name, self.now))
+
+    @precondition(lambda self: self.requests)
+    @rule(n=st.integers(0, 9))
+    def a_request_ends(self, n: int) -> None:
+        name, began = self.requests.pop(n % len(self.requests))
+        self.act(self.box.release(name, began, self.now))
+
+    # Processes.
+
+    @precondition(lambda self: self.processes)
+    @rule(n=st.integers(0, 9), fact=st.sampled_from([Fact.ALIVE, Fact.HEALTHY, Fact.HEALTHY]))
+    def a_load_moves(self, n: int, fact: Fact) -> None:
+        name = [*self.processes][n % len(self.processes)]
+        if self.processes[name] == "loading":
+            self.box.progressed(name, n / 9, "engine", self.now)
+            if fact is Fact.HEALTHY:
+                self.processes[name] = "ready"
+                self.by_hand.discard(name)
+            self.act(self.box.saw(name, fact, self.now))
+
+    @precondition(lambda self: "told to go" in self.processes.values())
+    @rule(n=st.integers(0, 9), crossed=st.sampled_from([None, None, Fact.ALIVE, Fact.HEALTHY]))
+    def a_process_ends_as_told(self, n: int, crossed: Fact | None) -> None:
+        told = [name for name, state in self.processes.items() if state == "told to go"]
+        name = told[n % len(told)]
+        if crossed is not None:
+            self.act(self.box.saw(name, crossed, self.now))
+        else:
+            del self.processes[name]
+            self.act(self.box.saw(name, Fact.EXITED, self.now))
+
+    @precondition(lambda self: self.processes)
+    @rule(n=st.integers(0, 9))
+    def a_process_crashes(self, n: int) -> None:
+        name = [*self.processes][n % len(self.processes)]
+        if self.processes.pop(name) == "loading":
+            self.by_hand.discard(name)
+        self.act(self.box.saw(name, Fact.EXITED, self.now, CRASH))
+
+    # What the shell does, and what must hold when it does.
+
+    def act(self, effects: list[Do]) -> None:
+        for do in effects:
+            if isinstance(do.effect, Spawn):
+                self.spawn(do.model, do.booking)
+            else:
+                self.stop(do.model, do.effect.force)
+
+    def spawn(self, name: str, booking: Bytes) -> None:
+        assert name not in self.processes, "two processes of one model"
+        asked = {
+            m
+            for demand, until in self.said.values()
+            for m, wanted in demand.models.items()
+            if self.now < until and any(wanted.waiting.values())
+        }
+        assert name in asked | self.by_hand, "a start that nobody wants"
+        assert booking == self.box.engines[name].booking != {}
+        taken = add([self.booked(), self.strangers])
+        assert fits({pool: taken[pool] for pool in booking}, TWO_GPUS)
+        self.processes[name] = "loading"
+
+    def stop(self, name: str, force: bool) -> None:
+        state = self.processes[name]
+        assert force == (state == "told to go")
+        if state == "ready" and any(name == model for model, _ in self.requests):
+            assert self.now >= self.draining[name] + LIMITS.drain, "stopped while it serves"
+        if state == "loading" and self.box.engines[name].machine.failure is not None:
+            self.by_hand.discard(name)
+        self.processes[name] = "told to go"
+
+    def booked(self) -> Bytes:
+        return add(engine.booking for engine in self.box.engines.values())
+
+    @invariant()
+    def promises_are_kept(self) -> None:
+        assert fits(self.booked(), TWO_GPUS)
+        for name, engine in self.box.engines.items():
+            machine = engine.machine
+            assert (name in self.processes) == (machine.phase is not Phase.IDLE)
+            assert (engine.booking != {}) == (machine.phase is not Phase.IDLE)
+            assert machine.in_flight == [m for m, _ in self.requests].count(name)
+            if machine.phase is Phase.SWITCHING:
+                self.draining.setdefault(name, machine.since)
+            else:
+                self.draining.pop(name, None)
+        assert all(claim.because for claim in self.box.claims)
+        assert all(wait.because for wait in self.box.waits)
+        assert self.box.deadline(self.now) >= self.now
+
+    def teardown(self) -> None:
+        shown = report(self.box, Memory(Host(8, 0, 8)), self.now, wall=1e9)
+        assert Status.from_json(shown.to_json()) == shown
+        self.act(self.box.close(self.now))
+        self.promises_are_kept()
+        while self.requests:
+            self.a_request_ends(0)
+        assert set(self.processes.values()) <= {"told to go"}
+
+
+TestWhateverHappens = Life.TestCase
+TestWhateverHappens.settings = settings(
+    max_examples=50,
+    stateful_step_count=40,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Examples.generate, Examples.shrink],
+    suppress_health_check=[HealthCheck.too_slow],
+)

@@ -1,0 +1,261 @@
+"""The documentation says what the code does: keys, endpoints, errors, phases, examples, links, and
+the two rules of the architecture."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tomllib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path, PurePosixPath
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from docs import generate
+from router.app import make_app as make_router
+from router.app import make_dispatch
+from router.config import RouterConfig
+from shared import errors
+from shared.settings import Settings, read
+from shared.status import Catalogue, Status
+from sidecar import catalogue
+from sidecar.app import make_app as make_sidecar
+from sidecar.config import SidecarConfig
+from sidecar.gpu import MemoryReader, SystemMemory
+from sidecar.memory import Host, Memory
+from sidecar.proxy import EngineProxy
+from sidecar.state import StateFolder
+from sidecar.supervisor import Supervisor
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+CONFIGS: dict[str, type[Settings]] = {"router.yaml": RouterConfig, "sidecar.yaml": SidecarConfig}
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page(name), re.DOTALL | re.MULTILINE)
+
+
+# What is generated.
+
+
+@pytest.mark.parametrize("name", generate.PAGES)
+def test_generated_parts_are_up_to_date(name: str) -> None:
+    text = page(f"docs/{name}")
+    assert text == generate.generated(text), "make docs"
+
+
+@pytest.mark.parametrize("part", ["phases", "router keys", "sidecar keys"])
+def test_each_generated_part_has_its_place(part: str) -> None:
+    text = "".join(page(f"docs/{name}") for name in generate.PAGES)
+    assert text.count(f"<!-- {part} -->") == text.count(f"<!-- /{part} -->") == 1
+
+
+def test_a_key_is_told_with_its_type_its_default_and_what_the_code_says_of_it() -> None:
+    keys = {key.name: key for key in generate.keys(SidecarConfig)}
+    assert keys["shutdown_timeout"] == (
+        "shutdown_timeout",
+        "duration",
+        "`30s`",
+        "as long as Kubernetes waits before it kills",
+    )
+    assert keys["models.NAME.slots"][1:3] == (
+        "whole number, at least 1",
+        "`4` (embedded), `16` (command)",
+    )
+    assert keys["models.NAME.engine"][1:3] == ("`embedded`, `command`", "required")
+
+
+@pytest.mark.parametrize("config", CONFIGS.values())
+def test_every_key_is_in_the_page_of_keys(config: type[Settings]) -> None:
+    text = page("docs/configuration.md")
+    missing = [key.name for key in generate.keys(config) if f"| `{key.name}` |" not in text]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [(0.1, "0.1s"), (90, "90s"), (120, "2m"), (7200, "2h"), (float("inf"), "never")],
+)
+def test_durations_are_written_as_in_a_file(seconds: float, written: str) -> None:
+    assert generate.duration(seconds) == written
+
+
+# Examples.
+
+
+def yaml_examples() -> list[tuple[str, str]]:
+    pages = ("README.md", "docs/configuration.md")
+    return [(name, block) for name in pages for block in blocks(name, "yaml")]
+
+
+@pytest.mark.parametrize(("name", "text"), yaml_examples())
+def test_every_config_example_can_be_read(name: str, text: str) -> None:
+    file = text.partition("\n")[0].removeprefix("# ")
+    read(CONFIGS[file], text, name=f"{name}: {file}", folder=PurePosixPath("/etc/yard"), env={})
+
+
+@pytest.mark.parametrize("read_one", [Status.from_json, Catalogue.from_json])
+def test_the_example_of_a_message_is_one(read_one: Callable[[str], object]) -> None:
+    readable = 0
+    for block in blocks("docs/http-api.md", "json"):
+        if "boot" in json.loads(block):
+            try:
+                read_one(block)
+            except ValueError:
+                continue
+            readable += 1
+    assert readable == 1
+
+
+# Endpoints and errors.
+
+
+@asynccontextmanager
+async def nothing(app: Starlette) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.fixture
+def sidecar_app(tmp_path: Path) -> Iterator[Starlette]:
+    config = SidecarConfig.model_validate(
+        {"models": {"one": {"engine": "command", "command": ("true",)}}}
+    )
+    folder = StateFolder(tmp_path)
+    supervisor = Supervisor(
+        name="box",
+        config=config,
+        known=catalogue.read(config),
+        folder=folder,
+        reader=MemoryReader(SystemMemory()),
+        seen=Memory(Host(total=1, used=0, free=1)),
+    )
+    yield make_sidecar(supervisor, EngineProxy(supervisor), nothing)
+    folder.close()
+
+
+@pytest.fixture
+def router_app() -> Starlette:
+    config = RouterConfig.model_validate({"sidecars": ({"url": "http://127.0.0.1:1"},)})
+    return make_router(config, make_dispatch(config))
+
+
+def endpoints(app: Starlette) -> set[str]:
+    """`POST /models/{model}/load`, and `ANY /...` where every method is taken."""
+    found = set()
+    for route in app.routes:
+        assert isinstance(route, Route)
+        methods = (route.methods or {"ANY"}) - {"HEAD"}
+        found |= {f"{method} {route.path.replace(':path', '')}" for method in methods}
+    return found
+
+
+def test_every_endpoint_of_the_router_is_in_the_page_of_the_api(router_app: Starlette) -> None:
+    assert endpoints(router_app) <= documented_endpoints()
+
+
+def test_every_endpoint_of_the_sidecar_is_in_the_page_of_the_api(sidecar_app: Starlette) -> None:
+    assert endpoints(sidecar_app) <= documented_endpoints()
+
+
+def test_no_endpoint_is_in_the_page_of_the_api_that_is_not_there(
+    router_app: Starlette, sidecar_app: Starlette
+) -> None:
+    assert documented_endpoints() <= endpoints(router_app) | endpoints(sidecar_app)
+
+
+def documented_endpoints() -> set[str]:
+    text = page("docs/http-api.md").replace("/engines/{model}/{path}", "/engines/{path}")
+    return set(re.findall(r"^\| `([A-Z]+ /\S*)` \|", text, re.MULTILINE))
+
+
+def test_every_error_code_is_in_the_page_of_the_api() -> None:
+    codes = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", errors.__doc__ or ""))
+    section = page("docs/http-api.md").partition("## Errors")[2].partition("\n## ")[0]
+    documented = set(re.findall(r"^\| `([a-z_]+)` \|", section, re.MULTILINE))
+    assert codes == documented
+
+
+# Names and links.
+
+
+def test_every_test_that_is_named_exists() -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py"))
+    named = {
+        name for path in PAGES for name in re.findall(r"`(test_\w+)`", path.read_text("utf-8"))
+    }
+    assert named
+    assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
+
+
+def test_every_file_that_is_named_exists() -> None:
+    named = re.findall(
+        r"`((?:router|sidecar|shared|tests)/[\w/]+\.py)`", page("docs/architecture.md")
+    )
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def links() -> list[tuple[Path, str]]:
+    found = re.compile(r"\]\(([^)\s]+)\)")
+    every = [(path, link) for path in PAGES for link in found.findall(path.read_text("utf-8"))]
+    return [(path, link) for path, link in every if "://" not in link]
+
+
+@pytest.mark.parametrize(("path", "target"), links())
+def test_every_link_leads_somewhere(path: Path, target: str) -> None:
+    file, _, anchor = target.partition("#")
+    there = path.parent / file if file else path
+    assert there.exists()
+    assert not anchor or anchor in anchors(there.read_text(encoding="utf-8"))
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# The two rules of the architecture.
+
+CORES = tomllib.loads(page("pyproject.toml"))["tool"]["coverage"]["run"]["include"]
+PROGRAMS = {"router": {"router", "shared"}, "sidecar": {"sidecar", "shared"}, "shared": {"shared"}}
+MODULES = [str(p.relative_to(ROOT)) for top in PROGRAMS for p in ROOT.glob(f"{top}/**/*.py")]
+FOR_SHELLS = {
+    *("anyio", "asyncio", "httpx", "psutil", "pynvml", "starlette", "structlog", "uvicorn"),
+    *("os", "random", "secrets", "shutil", "socket", "subprocess", "tempfile", "threading", "time"),
+}
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_a_core_imports_only_cores_and_nothing_that_reads_waits_or_rolls_dice(core: str) -> None:
+    ours = {module for module in imports(core) if module.partition(".")[0] in PROGRAMS}
+    assert {f"{module.replace('.', '/')}.py" for module in ours} & set(MODULES) <= set(CORES)
+    assert not {module.partition(".")[0] for module in imports(core)} & FOR_SHELLS
+    assert "async def" not in page(core)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_router_and_sidecar_import_shared_and_never_each_other(module: str) -> None:
+    roots = {name.partition(".")[0] for name in imports(module)}
+    assert roots & PROGRAMS.keys() <= PROGRAMS[module.partition("/")[0]]
+
+
+def imports(path: str) -> set[str]:
+    """Modules, and names of modules, wherever in the file they are imported."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(page(path))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return found

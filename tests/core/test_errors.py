@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import shared.errors
+from shared.errors import (
+    DoesNotFit,
+    EngineFailed,
+    EngineStalled,
+    InvalidRequest,
+    LoadFailed,
+    ModelNotFound,
+    NotFound,
+    QueueTimeout,
+    SwapyardError,
+    TooLarge,
+    Unavailable,
+)
+from shared.sse import Decoder
+
+SURFACE = [
+    (InvalidRequest("m", code="invalid_json"), 400, "invalid_json", False),
+    (ModelNotFound("x", ["a", "b"]), 404, "model_not_found", False),
+    (NotFound("/nowhere"), 404, "not_found", False),
+    (NotFound("/v1/models", 405), 405, "invalid_request", False),
+    (DoesNotFit("needs 9, has 8"), 409, "does_not_fit", False),
+    (TooLarge(10), 413, "too_large", False),
+    (LoadFailed("m", "vram_oom", ["a"], None), 503, "load_failed", False),
+    (Unavailable("m", code="queue_full"), 503, "queue_full", True),
+    (QueueTimeout(600.4), 504, "queue_timeout", True),
+    (EngineFailed("m", code="engine_died"), 502, "engine_died", False),
+    (EngineStalled(300.0), 504, "engine_stalled", False),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "code", "retry"), SURFACE)
+def test_every_error_has_the_shape_of_openai_s(
+    error: SwapyardError, status: int, code: str, retry: bool
+) -> None:
+    said = json.loads(error.body())["error"]
+    assert error.status == status
+    assert (said["code"], said["message"], said["param"]) == (code, str(error), error.param)
+    assert said["type"] == ("invalid_request_error" if status < 500 else "server_error")
+    assert error.headers()["content-type"] == "application/json"
+    assert error.headers()["x-should-retry"] == ("true" if retry else "false")
+    assert isinstance(error, SwapyardError)
+
+
+def test_an_error_in_a_stream_is_one_event_without_a_name() -> None:
+    error = LoadFailed("two\nlines \u2028", "crashed", ["last\n", "words"], 10.0)
+    (event,) = Decoder().feed(error.event())
+    assert event.event == "message"
+    assert json.loads(event.data) == json.loads(error.body())
+
+
+def test_a_failed_load_says_why_and_shows_the_engine_s_last_words() -> None:
+    error = LoadFailed("m", "vram_oom", ["out of", "memory"], 12.0)
+    said = json.loads(error.body())["error"]
+    assert (said["cause"], said["log_tail"]) == ("vram_oom", ["out of", "memory"])
+    assert "retry_after" not in said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(None, None), (0.0, "1"), (0.2, "1"), (10.0, "10"), (10.1, "11")]
+)
+def test_who_comes_back_when_told_does_not_come_too_early(
+    seconds: float | None, said: str | None
+) -> None:
+    headers = Unavailable("m", code="queue_full", retry_after=seconds).headers()
+    assert headers.get("retry-after") == said
+
+
+def test_a_model_that_is_not_there_is_answered_with_what_there_is() -> None:
+    assert str(ModelNotFound("x", ["a", "b"])) == "There is no model 'x'. Models: a, b."
+    assert "no box has been heard yet" in str(ModelNotFound("x", []))
+
+
+def test_times_and_sizes_are_told_in_words() -> None:
+    assert str(QueueTimeout(600.4)) == "No engine was free within 600 s."
+    assert str(TooLarge(10)) == "The body is larger than 10 bytes."
+    assert str(EngineStalled(300.0)) == "The engine was silent for 300 s."
+
+
+def test_half_a_character_can_be_told() -> None:
+    assert json.loads(ModelNotFound("\ud800", ["\ud800"]).body())["error"]["param"] == "model"
+
+
+def test_the_tree_on_top_of_the_file_shows_every_class_with_its_status() -> None:
+    drawn = {
+        name: int(status)
+        for name, status in re.findall(r"── (\w+) +(\d{3})", shared.errors.__doc__ or "")
+    }
+    direct = {cls.__name__: cls.status for cls in SwapyardError.__subclasses__()}
+    assert drawn == direct
+    text = Path(shared.errors.__file__).read_text()
+    for error, _, code, _ in SURFACE:
+        assert code in text, type(error)

@@ -1,0 +1,412 @@
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from shared.status import Phase, Step
+from sidecar.machine import (
+    IDLE,
+    ON_FACT,
+    ON_STATE,
+    READY,
+    STARTING,
+    STOPPING,
+    SWITCHING,
+    Exit,
+    Fact,
+    IllegalFact,
+    Limits,
+    Machine,
+    Spawn,
+    Stop,
+    backoff,
+    phase_diagram,
+)
+
+LIMITS = Limits(start=100, stall=20, drain=60, stop=10)
+CRASH = Exit("crashed", "exited with code 1", ("loading", "boom", ""))
+
+
+def machine(*facts: Fact, now: float = 0.0) -> Machine:
+    told = Machine(LIMITS, now)
+    for fact in facts:
+        told.saw(fact, now, CRASH if fact is Fact.EXITED else None)
+    return told
+
+
+def ready(in_flight: int = 0, now: float = 0.0) -> Machine:
+    engine = machine(Fact.WANTED, Fact.HEALTHY, now=now)
+    for _ in range(in_flight):
+        assert engine.admit(in_flight, now)
+    return engine
+
+
+def in_phase(phase: Phase) -> Machine:
+    engine = ready(in_flight=1)
+    return {
+        IDLE: machine(),
+        STARTING: machine(Fact.WANTED),
+        READY: engine,
+        SWITCHING: _told(ready(in_flight=1), Fact.LET_GO),
+        STOPPING: _told(ready(), Fact.LET_GO),
+    }[phase]
+
+
+def _told(engine: Machine, fact: Fact) -> Machine:
+    engine.saw(fact, 0.0)
+    return engine
+
+
+# The table: narrated lives of an engine, which together need every row.
+
+
+def loads_serves_and_goes() -> None:
+    engine = Machine(LIMITS, 0.0)
+    assert engine.saw(Fact.WANTED, 1) == [Spawn()]
+    assert (engine.phase, engine.step, engine.since) == (STARTING, Step.STARTING, 1)
+    assert engine.saw(Fact.ALIVE, 2) == []
+    assert (engine.phase, engine.step, engine.since) == (STARTING, Step.AWAITING_READINESS, 1)
+    assert engine.saw(Fact.HEALTHY, 3) == []
+    assert (engine.phase, engine.step, engine.ready_at) == (READY, None, 3)
+    assert engine.saw(Fact.LET_GO, 4) == [Stop()]
+    assert (engine.phase, engine.step) == (STOPPING, Step.STOPPING)
+    assert engine.saw(Fact.EXITED, 5) == []
+    assert (engine.phase, engine.failure, engine.deadline) == (IDLE, None, math.inf)
+
+
+def finishes_what_it_has_before_it_goes() -> None:
+    engine = ready(in_flight=2)
+    assert engine.saw(Fact.LET_GO, 1) == []
+    assert (engine.phase, engine.step, engine.deadline) == (SWITCHING, Step.DRAINING, 61)
+    assert engine.saw(Fact.LET_GO, 2) == []
+    assert (engine.phase, engine.deadline) == (SWITCHING, 61)
+    assert engine.release(3) == []
+    assert engine.release(4) == [Stop()]
+    assert engine.phase is STOPPING
+
+
+def is_kept_after_all() -> None:
+    engine = ready(in_flight=1, now=7)
+    engine.saw(Fact.LET_GO, 8)
+    assert engine.saw(Fact.KEPT, 9) == []
+    assert (engine.phase, engine.ready_at, engine.deadline) == (READY, 7, math.inf)
+    assert engine.admit(2, 9)
+
+
+def takes_too_long_to_finish() -> None:
+    engine = ready(in_flight=1)
+    engine.saw(Fact.LET_GO, 1)
+    assert engine.saw(Fact.OVERDUE, 61) == [Stop()]
+    assert (engine.phase, engine.in_flight, engine.deadline) == (STOPPING, 1, 71)
+
+
+def is_deaf_to_the_polite_signal() -> None:
+    engine = machine(Fact.WANTED)
+    assert engine.saw(Fact.LET_GO, 1) == [Stop()]
+    for crossed in (Fact.ALIVE, Fact.HEALTHY, Fact.LET_GO):
+        assert engine.saw(crossed, 2) == []
+        assert (engine.phase, engine.step, engine.deadline) == (STOPPING, Step.STOPPING, 11)
+    assert engine.saw(Fact.OVERDUE, 11) == [Stop(force=True)]
+    assert engine.saw(Fact.OVERDUE, 21) == [Stop(force=True)]
+    assert engine.deadline == 31
+    engine.saw(Fact.EXITED, 22, CRASH)
+    assert (engine.phase, engine.failure) == (IDLE, None)
+
+
+def fails_to_load() -> None:
+    engine = machine(Fact.WANTED)
+    assert engine.saw(Fact.EXITED, 5, CRASH) == []
+    assert (engine.phase, engine.failures) == (IDLE, 1)
+    assert engine.failure is not None
+    assert (engine.failure.code, engine.failure.cause) == ("load_failed", "crashed")
+
+
+def never_gets_ready() -> None:
+    engine = machine(Fact.WANTED)
+    assert engine.saw(Fact.OVERDUE, 20) == [Stop()]
+    assert (engine.phase, engine.failures) == (STOPPING, 1)
+
+
+def dies_while_it_serves() -> None:
+    engine = ready(in_flight=1)
+    assert engine.saw(Fact.EXITED, 5, CRASH) == []
+    assert (engine.phase, engine.in_flight, engine.failures) == (IDLE, 1, 0)
+    assert engine.release(6) == []
+    assert engine.failure is not None
+    assert engine.failure.code == "engine_died"
+
+
+def dies_while_it_drains() -> None:
+    engine = ready(in_flight=1)
+    engine.saw(Fact.LET_GO, 1)
+    assert engine.saw(Fact.EXITED, 2, CRASH) == []
+    assert (engine.phase, engine.deadline) == (IDLE, math.inf)
+    assert engine.release(3) == []
+
+
+LIVES = (
+    loads_serves_and_goes,
+    finishes_what_it_has_before_it_goes,
+    is_kept_after_all,
+    takes_too_long_to_finish,
+    is_deaf_to_the_polite_signal,
+    fails_to_load,
+    never_gets_ready,
+    dies_while_it_serves,
+    dies_while_it_drains,
+)
+
+
+@pytest.mark.parametrize("live", LIVES)
+def test_an_engine(live: Callable[[], None]) -> None:
+    live()
+
+
+@contextmanager
+def without(table: dict[Any, Phase], row: Any) -> Iterator[None]:
+    whole = dict(table)
+    del table[row]
+    try:
+        yield
+    finally:
+        table.clear()
+        table.update(whole)
+
+
+def fails(live: Callable[[], None]) -> bool:
+    try:
+        live()
+    except (IllegalFact, AssertionError):
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("table", "row"), [*((ON_FACT, row) for row in ON_FACT), *((ON_STATE, row) for row in ON_STATE)]
+)
+def test_no_life_is_possible_without_every_row(table: dict[Any, Phase], row: Any) -> None:
+    with without(table, row):
+        assert any(fails(live) for live in LIVES)
+    assert not any(fails(live) for live in LIVES)
+
+
+@pytest.mark.parametrize(
+    ("phase", "fact"), [pair for pair in itertools.product(Phase, Fact) if pair not in ON_FACT]
+)
+def test_what_is_not_in_the_table_is_refused(phase: Phase, fact: Fact) -> None:
+    engine = in_phase(phase)
+    before = vars(engine).copy()
+    with pytest.raises(IllegalFact, match=f"{fact.name} while {phase}"):
+        engine.saw(fact, 1.0, CRASH)
+    assert vars(engine) == before
+
+
+def test_the_diagram_names_every_transition() -> None:
+    diagram = phase_diagram()
+    for (phase, fact), target in ON_FACT.items():
+        arrow = f"    {phase} --> {target}: {fact.name.lower().replace('_', ' ')}\n"
+        assert (arrow in diagram) == (phase is not target)
+    assert "    switching --> stopping: none in flight\n" in diagram
+    assert diagram.startswith("stateDiagram-v2\n    [*] --> idle\n")
+
+
+# Requests.
+
+
+def test_an_engine_admits_no_more_than_its_slots() -> None:
+    engine = ready(in_flight=2, now=1)
+    assert not engine.admit(2, 3)
+    assert (engine.in_flight, engine.last_used) == (2, 1)
+    engine.release(4)
+    assert engine.last_used == 4
+    assert engine.admit(2, 5)
+
+
+@pytest.mark.parametrize("phase", set(Phase) - {READY})
+def test_only_a_ready_engine_admits(phase: Phase) -> None:
+    engine = in_phase(phase)
+    before = engine.in_flight
+    assert not engine.admit(9, 1.0)
+    assert engine.in_flight == before
+
+
+# Progress.
+
+
+def test_progress_is_never_backwards_and_below_one_until_ready() -> None:
+    engine = machine(Fact.WANTED)
+    assert not engine.progressed(0.0, "engine", 1)
+    assert engine.progressed(0.4, "engine", 2)
+    assert not engine.progressed(0.3, "io", 3)
+    assert not engine.progressed(0.4, "io", 3)
+    assert (engine.progress, engine.progress_source) == (0.4, "engine")
+    assert engine.progressed(1.0, "io", 4)
+    assert (engine.progress, engine.progress_source) == (0.99, "io")
+    assert not engine.progressed(1.0, "io", 5)
+    engine.saw(Fact.HEALTHY, 6)
+    assert (engine.progress, engine.progress_source) == (None, None)
+
+
+@pytest.mark.parametrize("phase", set(Phase) - {STARTING})
+def test_only_a_load_progresses(phase: Phase) -> None:
+    engine = in_phase(phase)
+    deadline = engine.deadline
+    assert not engine.progressed(0.5, "engine", 1)
+    engine.sign_of_life(1)
+    assert (engine.progress, engine.deadline) == (None, deadline)
+
+
+# Deadlines and failures.
+
+
+def test_a_load_that_moves_has_not_stalled() -> None:
+    engine = machine(Fact.WANTED)
+    assert engine.deadline == 20
+    engine.saw(Fact.ALIVE, 5)
+    assert engine.deadline == 25
+    assert engine.progressed(0.1, "engine", 7)
+    assert engine.deadline == 27
+    engine.sign_of_life(9)
+    assert engine.deadline == 29
+    assert not engine.progressed(0.1, "engine", 11)  # the same again is no sign of life
+    assert engine.deadline == 29
+
+
+def test_a_load_without_a_sign_of_progress_has_stalled() -> None:
+    engine = machine(Fact.WANTED)
+    engine.sign_of_life(50)
+    engine.saw(Fact.OVERDUE, 70)
+    assert engine.failure is not None
+    assert (engine.failure.code, engine.failure.cause) == ("load_failed", "stalled")
+    assert engine.failure.message == "no sign of progress for 20 s"
+
+
+def test_even_a_load_that_moves_must_be_ready_in_time() -> None:
+    engine = machine(Fact.WANTED)
+    engine.sign_of_life(95)
+    assert engine.deadline == 100
+    engine.saw(Fact.OVERDUE, 100)
+    assert engine.failure is not None
+    assert (engine.failure.cause, engine.failure.message) == ("timeout", "not ready within 100 s")
+    engine.saw(Fact.EXITED, 101, CRASH)  # as told: it stays the failure that it was
+    assert engine.failure.cause == "timeout"
+
+
+def test_a_failed_load_says_the_last_words_of_its_engine() -> None:
+    engine = machine(Fact.WANTED)
+    engine.saw(Fact.EXITED, 5, CRASH)
+    assert engine.failure is not None
+    assert engine.failure.message == "exited with code 1: boom"
+    assert (engine.failure.at, engine.failure.log_tail) == (5, ("loading", "boom", ""))
+    engine.saw(Fact.WANTED, 6)
+    assert engine.failure is None
+    engine.saw(Fact.EXITED, 7, Exit("crashed", "ended by SIGKILL"))
+    assert engine.failure is not None
+    assert engine.failure.message == "ended by SIGKILL"
+
+
+def test_the_last_words_of_an_engine_that_served_are_not_told() -> None:
+    engine = ready()
+    engine.saw(Fact.EXITED, 5, CRASH)
+    assert engine.failure is not None
+    assert (engine.failure.code, engine.failure.message) == ("engine_died", "exited with code 1")
+
+
+def test_an_exit_that_nobody_asked_for_needs_its_reason() -> None:
+    with pytest.raises(AssertionError, match="needs its reason"):
+        ready().saw(Fact.EXITED, 1)
+
+
+def test_two_failed_loads_are_forgiven_and_then_the_pause_doubles_up_to_300_s() -> None:
+    assert [backoff(n) for n in range(10)] == [0, 0, 0, 10, 20, 40, 80, 160, 300, 300]
+    assert backoff(5000) == 300  # a fortnight of failures
+
+
+def test_the_pause_counts_from_the_last_failure_and_one_success_ends_it() -> None:
+    engine = Machine(LIMITS, 0)
+    for n in range(1, 5):
+        engine.saw(Fact.WANTED, n * 100)
+        engine.saw(Fact.EXITED, n * 100 + 1, CRASH)
+        assert (engine.failures, engine.retry_at) == (n, n * 100 + 1 + backoff(n))
+    engine.saw(Fact.WANTED, 500)
+    engine.saw(Fact.HEALTHY, 501)
+    assert engine.failures == 0
+
+
+def test_whoever_asks_by_hand_need_not_wait_for_the_next_try() -> None:
+    engine = Machine(LIMITS, 0)
+    for _ in range(4):
+        engine.saw(Fact.WANTED, 1)
+        engine.saw(Fact.EXITED, 1, CRASH)
+    assert engine.retry_at == 21
+    engine.forgive(2)
+    assert (engine.failures, engine.retry_at) == (0, 2)
+
+
+# Whatever happens, in whatever order.
+
+
+class Walk:
+    """A machine and a process that does what it is told, some time."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.now = 0.0
+        self.machine = Machine(LIMITS, self.now)
+        self.alive = False
+        self.in_flight = 0
+
+    def step(self) -> None:
+        self.now += self.chance.choice([0, 0.5, 5, 30])
+        before = self.machine.phase, self.machine.progress
+        self.chance.choice([self._fact, self._fact, self._request, self._progress])()
+        self._check(*before)
+
+    def _fact(self) -> None:
+        fact = self.chance.choice([f for p, f in ON_FACT if p is self.machine.phase])
+        draining = self.machine.phase is SWITCHING and fact is not Fact.OVERDUE
+        effects = self.machine.saw(fact, self.now, CRASH)
+        if fact is Fact.EXITED:
+            self.alive = False
+        for effect in effects:
+            assert self.alive == isinstance(effect, Stop)
+            assert not (draining and self.in_flight), "stopped with requests in flight"
+            self.alive = True
+
+    def _request(self) -> None:
+        if self.in_flight and self.chance.random() < 0.5:
+            self.in_flight -= 1
+            effects = self.machine.release(self.now)
+            assert effects in ([], [Stop()])
+        elif self.machine.admit(2, self.now):
+            assert self.machine.phase is READY
+            self.in_flight += 1
+
+    def _progress(self) -> None:
+        self.machine.progressed(self.chance.uniform(-0.2, 1.2), "engine", self.now)
+
+    def _check(self, phase: Phase, progress: float | None) -> None:
+        machine = self.machine
+        assert self.alive == (machine.phase is not IDLE)
+        assert machine.in_flight == self.in_flight <= 2
+        assert machine.phase is not SWITCHING or self.in_flight
+        if machine.phase is STARTING:
+            at_least = (progress or 0) if phase is STARTING else 0
+            assert at_least <= (machine.progress or 0) < 1
+        else:
+            assert machine.progress is None
+        limited = machine.phase in (STARTING, SWITCHING, STOPPING)
+        assert limited == (machine.deadline < math.inf)
+
+
+def test_no_order_of_events_breaks_an_engine() -> None:
+    for seed in range(50):
+        walk = Walk(seed)
+        for _ in range(60):
+            walk.step()

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, get_args
+
+import pytest
+from openai.types import Completion
+from openai.types.chat import ChatCompletionChunk
+
+from router.config import Dialect
+from router.progress import (
+    DIALECTS,
+    OFF,
+    Format,
+    Stream,
+    format_of,
+    frame,
+    known_dialect,
+    served,
+    switching,
+)
+from router.story import Tell
+from shared.errors import InvalidRequest
+from shared.sse import Decoder
+from shared.status import Phase, Step
+
+CHAT = Stream("chatcmpl-1", "qwen3-8b", 1795251430, "chat")
+TEXT = dataclasses.replace(CHAT, format="text")
+OTHER = dataclasses.replace(CHAT, format="other")
+
+TELL = Tell(
+    model="qwen3-8b",
+    phase=Phase.STARTING,
+    step=Step.AWAITING_READINESS,
+    at=1795251429.5,
+    from_=("llama3-8b",),
+    box="box1",
+    position=2,
+    elapsed_s=3.125,
+    eta_s=4.2,
+    progress=0.42,
+    progress_source="engine",
+)
+TOLD = (
+    b'"model_switching": {"phase": "starting", "step": "waiting for readiness", '
+    b'"at": 1795251429.5, "model": "qwen3-8b", "from": ["llama3-8b"], "box": "box1", '
+    b'"position": 2, "elapsed_s": 3.125, "eta_s": 4.2, "progress": 0.42, '
+    b'"progress_source": "engine"}'
+)
+
+
+def test_a_chat_frame_is_a_complete_chunk_with_an_empty_delta_to_the_byte() -> None:
+    assert frame("events", CHAT, switching(TELL)) == (
+        b"event: model_switching\n"
+        b'data: {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1795251430, '
+        b'"model": "qwen3-8b", "choices": [{"index": 0, "delta": {}, "finish_reason": null}], '
+        + TOLD
+        + b"}\n\n"
+    )
+
+
+def test_a_text_frame_is_a_complete_chunk_without_text_to_the_byte() -> None:
+    assert frame("events", TEXT, switching(TELL)) == (
+        b"event: model_switching\n"
+        b'data: {"id": "chatcmpl-1", "object": "text_completion", "created": 1795251430, '
+        b'"model": "qwen3-8b", "choices": [{"index": 0, "text": "", "finish_reason": null}], '
+        + TOLD
+        + b"}\n\n"
+    )
+
+
+def data_of(raw: bytes) -> str:
+    (event,) = Decoder().feed(raw)
+    assert event.event == "model_switching"
+    return event.data
+
+
+def test_openai_s_own_types_read_a_chat_frame_as_a_chunk_that_says_nothing() -> None:
+    chunk = ChatCompletionChunk.model_validate_json(data_of(frame("events", CHAT, switching(TELL))))
+    (choice,) = chunk.choices
+    assert (choice.delta.content, choice.delta.role, choice.finish_reason) == (None, None, None)
+
+
+def test_openai_s_own_types_read_a_text_frame_as_one_that_says_nothing() -> None:
+    # `Completion` demands a finish_reason, which its own server leaves open until the last chunk:
+    # the client builds streamed objects without that demand.
+    said = json.loads(data_of(frame("events", TEXT, switching(TELL))))
+    completion = Completion.construct(**said)
+    assert completion.object == "text_completion"
+    assert [choice.text for choice in completion.choices] == [""]
+
+
+def test_what_is_not_known_is_null_and_what_was_decided_comes_on_top() -> None:
+    tell = Tell("x", Phase.READY, None, None, (), "box1", 1, 0.5, None, None, None)
+    told = switching(tell) | served("loaded", 1.23456)
+    said = json.loads(data_of(frame("events", CHAT, told)))["model_switching"]
+    assert said["from"] == []
+    assert [said[key] for key in ("step", "at", "eta_s", "progress")] == [None] * 4
+    assert (said["reason"], said["waited_ms"]) == ("loaded", 1235)
+
+
+@pytest.mark.parametrize("stream", [CHAT, TEXT, OTHER])
+def test_a_comment_is_one_line_with_no_blank_line_of_its_own(stream: Stream) -> None:
+    said = frame("comments", stream, switching(TELL))
+    assert said == b": starting waiting for readiness 42% place 2\n"
+
+
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+def test_a_stream_that_is_not_made_of_chunks_gets_comments(dialect: str) -> None:
+    assert frame(dialect, OTHER, switching(TELL)).startswith(b": starting")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"step": None}, b": starting 42% place 2\n"),
+        ({"progress": None}, b": starting waiting for readiness place 2\n"),
+        ({"progress": 0.0}, b": starting waiting for readiness 0% place 2\n"),
+        ({"position": 0}, b": starting waiting for readiness 42%\n"),
+        ({"step": "two\n\nlines\r\n"}, b": starting two lines 42% place 2\n"),
+    ],
+)
+def test_a_comment_says_what_is_known(change: dict[str, Any], said: bytes) -> None:
+    told = switching(dataclasses.replace(TELL, **change))
+    assert frame("comments", CHAT, told) == said
+
+
+@pytest.mark.parametrize("name", [*DIALECTS, OFF])
+def test_every_dialect_and_off_can_be_asked_for(name: str) -> None:
+    assert known_dialect(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "OFF", "events ", "reasoning\n", "x" * 1000])
+def test_an_unknown_dialect_is_refused_with_the_names_of_those_there_are(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="events, comments, off") as caught:
+        known_dialect(name)
+    assert (caught.value.status, caught.value.code) == (400, "bad_progress")
+
+
+def test_a_config_can_name_exactly_the_dialects_there_are() -> None:
+    assert set(get_args(Dialect)) == {*DIALECTS, OFF}
+
+
+@pytest.mark.parametrize(
+    ("path", "format"),
+    [
+        ("chat/completions", "chat"),
+        ("completions", "text"),
+        ("embeddings", "other"),
+        ("audio/speech", "other"),
+        ("", "other"),
+    ],
+)
+def test_the_path_tells_what_the_chunks_of_a_stream_look_like(path: str, format: Format) -> None:
+    assert format_of(path) == format

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+
+from router.story import Story, served_on, story_of
+from router.view import BoxView
+from shared.status import ModelStatus, Phase, Step, Switch
+from tests.core.said import idle, ready, ticket, view
+
+SWITCH = Switch(
+    id="s-1",
+    to="x",
+    phase=Phase.STARTING,
+    step=Step.STARTING,
+    elapsed_s=1.0,
+    from_=("y",),
+    progress=0.25,
+    progress_source="engine",
+    eta_s=4.0,
+)
+
+
+def test_with_no_box_nothing_is_told_but_that_it_waits_for_a_turn() -> None:
+    unheard = BoxView("http://a", name="http://a")
+    for box in (None, unheard):
+        story = story_of("x", box)
+        assert (story.phase, story.step, story.box) == (Phase.IDLE, "waiting for a turn", None)
+        assert (story.at, story.from_, story.ready_at, story.progress) == (None, (), None, None)
+
+
+def test_the_switch_that_makes_room_is_told_whole() -> None:
+    story = story_of("x", view("a", idle("x"), now=10.0, switches=(SWITCH,), at=500.0))
+    assert story == Story(
+        "x", Phase.STARTING, Step.STARTING, "a", 500.0, ("y",), 14.0, 0.25, "engine"
+    )
+
+
+def test_a_switch_to_another_model_is_not_told() -> None:
+    story = story_of("y", view("a", ready("y"), switches=(SWITCH,)))
+    assert (story.phase, story.from_) == (Phase.READY, ())
+
+
+def test_a_switch_whose_end_nobody_knows_has_no_eta() -> None:
+    unknown = Switch("s-1", "x", Phase.SWITCHING, Step.DRAINING, elapsed_s=0.0)
+    story = story_of("x", view("a", idle("x"), switches=(unknown,)))
+    assert story.tell(position=1, elapsed=0.0, now=9.0).eta_s is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "step"),
+    [
+        (Phase.READY, "waiting for a slot"),
+        (Phase.IDLE, "waiting for a turn"),
+        (Phase.SWITCHING, "waiting for a turn"),
+    ],
+)
+def test_without_a_switch_it_is_the_model_s_own_phase(phase: Phase, step: str) -> None:
+    story = story_of("x", view("a", ModelStatus("x", phase)))
+    assert (story.phase, story.step, story.box, story.at) == (phase, step, "a", 1000.0)
+
+
+def test_a_model_that_the_box_does_not_report_is_idle() -> None:
+    assert story_of("z", view("a", ready("x"))).phase is Phase.IDLE
+
+
+def test_a_tell_carries_the_story_and_the_place_of_one_request() -> None:
+    story = story_of("x", view("a", idle("x"), now=10.0, switches=(SWITCH,)))
+    tell = story.tell(position=3, elapsed=1.23456, now=11.04)
+    assert (tell.model, tell.phase, tell.step, tell.box) == (
+        "x",
+        Phase.STARTING,
+        Step.STARTING,
+        "a",
+    )
+    assert (tell.position, tell.elapsed_s, tell.eta_s) == (3, 1.235, 3.0)
+    assert (tell.from_, tell.progress, tell.progress_source) == (("y",), 0.25, "engine")
+
+
+def test_a_load_that_takes_longer_than_expected_has_no_eta() -> None:
+    story = story_of("x", view("a", idle("x"), now=10.0, switches=(SWITCH,)))
+    assert story.tell(position=1, elapsed=0.0, now=14.0).eta_s == 0.0
+    assert story.tell(position=1, elapsed=0.0, now=14.1).eta_s is None
+
+
+def test_only_phase_step_models_and_box_are_told_at_once() -> None:
+    story = story_of("x", view("a", idle("x"), now=10.0, switches=(SWITCH,)))
+    later = Story("x", story.phase, story.step, story.box, 9.0, story.from_, 1.0, 0.9, "io")
+    assert later.key == story.key
+    for other in (
+        Story("x", Phase.STOPPING, story.step, "a", from_=("y",)),
+        Story("x", story.phase, Step.STOPPING, "a", from_=("y",)),
+        Story("x", story.phase, story.step, "b", from_=("y",)),
+        Story("x", story.phase, story.step, "a", from_=("z",)),
+    ):
+        assert other.key != story.key
+
+
+def test_everything_but_a_ready_model_is_about_a_load() -> None:
+    loads = {phase for phase in Phase if Story("x", phase, None).is_about_a_load}
+    assert loads == set(Phase) - {Phase.READY}
+
+
+def test_whose_turn_has_come_is_told_the_box_and_that_it_is_ready() -> None:
+    tell = served_on(view("a", ready("x"), at=500.0), ticket("1", arrived=2.0), now=5.0)
+    assert (tell.phase, tell.step, tell.box, tell.position) == (Phase.READY, None, "a", 1)
+    assert (tell.elapsed_s, tell.eta_s, tell.at) == (3.0, 0.0, 500.0)
+    assert served_on(BoxView("k", name="k"), ticket("1"), now=0.0).at is None

@@ -1,0 +1,236 @@
+"""One OS process of an engine as its sidecar sees it: real processes, groups, files and pipes."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from sidecar.engines.launch import Launch
+from sidecar.machine import Exit, Fact
+from sidecar.process import LINE_LIMIT, LINES_KEPT, LOG_LIMIT, Log, Process
+from sidecar.runner import Runner
+from tests.harness import MARK, MARK_VALUE, children_of, until
+
+ENV = {"PATH": os.environ["PATH"], MARK: MARK_VALUE}
+DEAF = 'trap "" TERM; '
+A_CHILD_THAT_SAYS_GOODBYE = """
+(trap "echo child said goodbye; exit" TERM; echo up; while :; do sleep 0.02; done) &
+trap "" TERM; wait; exit 7
+"""
+
+
+@asynccontextmanager
+async def running(tmp: Path, script: str, stdin: Path | None = None) -> AsyncIterator[Process]:
+    process = Process.spawn(["sh", "-c", script], ENV, tmp / "log", stdin)
+    try:
+        yield process
+    finally:
+        process.signal(force=True)
+        await asyncio.shield(process.exited)
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    os.mkfifo(tmp_path / "fifo")
+    return tmp_path / "fifo"
+
+
+def write(fifo: Path, line: str) -> None:
+    fifo.write_text(f"{line}\n")
+
+
+def said(tmp: Path) -> list[str]:
+    path = tmp / "log"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def open_files() -> set[str]:
+    folder = "/proc/self/fd"
+    return {f"{n} {os.readlink(f'{folder}/{n}')}" for n in os.listdir(folder) if is_open(int(n))}
+
+
+def is_open(number: int) -> bool:
+    """Not so for the one that lists the folder."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def gone(pid: int) -> bool:
+    """Whoever reaps it may take a moment more."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+# What it is.
+
+
+async def test_an_engine_leads_a_session_and_a_group_of_its_own(tmp_path: Path) -> None:
+    async with running(tmp_path, "sleep 60") as process:
+        assert os.getsid(process.pid) == os.getpgid(process.pid) == process.pid
+
+
+async def test_the_exit_code_is_told_and_a_signal_is_negative(tmp_path: Path) -> None:
+    async with running(tmp_path, "exit 3") as ends, running(tmp_path, "kill -SEGV $$") as crashes:
+        assert (await ends.exited, await crashes.exited) == (3, -signal.SIGSEGV)
+
+
+async def test_an_engine_sees_no_file_of_its_sidecar(tmp_path: Path, fifo: Path) -> None:
+    async with running(tmp_path, "read it", fifo) as process:
+        assert sorted(os.listdir(f"/proc/{process.pid}/fd")) == ["0", "1", "2"]
+
+
+async def test_it_has_only_the_environment_that_it_was_given(tmp_path: Path) -> None:
+    async with running(tmp_path, "env") as process:
+        await process.exited
+    assert set(ENV) == {line.split("=")[0] for line in said(tmp_path)} - {"PWD", "_", "SHLVL"}
+
+
+async def test_no_file_stays_open_when_it_has_ended(tmp_path: Path, fifo: Path) -> None:
+    before = open_files()
+    log = Log(tmp_path / "log")
+    async with running(tmp_path, "exit 0", fifo) as process:
+        await process.exited
+    log.close()
+    assert open_files() == before
+
+
+async def test_a_program_that_cannot_start_leaves_nothing(tmp_path: Path, fifo: Path) -> None:
+    before = open_files()
+    with pytest.raises(FileNotFoundError):
+        Process.spawn(["/no/such/program"], ENV, tmp_path / "log", fifo)
+    assert open_files() == before
+    assert not children_of(os.getpid())
+
+
+# Its end.
+
+
+async def test_the_polite_word_reaches_its_children(tmp_path: Path) -> None:
+    async with running(tmp_path, A_CHILD_THAT_SAYS_GOODBYE) as process:
+        await until(lambda: "up" in said(tmp_path))
+        process.signal(force=False)
+        assert await process.exited == 7
+    assert "child said goodbye" in said(tmp_path)
+
+
+async def test_force_reaches_children_that_are_deaf(tmp_path: Path) -> None:
+    async with running(tmp_path, f"{DEAF} sleep 60 & echo $!; wait; wait") as process:
+        [child] = await until(lambda: said(tmp_path))
+        process.signal(force=False)
+        process.signal(force=True)
+        assert await process.exited == -signal.SIGKILL
+    await until(lambda: gone(int(child)))
+
+
+async def test_children_that_their_leader_leaves_behind_are_ended(tmp_path: Path) -> None:
+    async with running(tmp_path, f"{DEAF} sleep 60 & echo $!; exit 4") as process:
+        assert await process.exited == 4
+    [child] = said(tmp_path)
+    await until(lambda: gone(int(child)))
+
+
+async def test_a_frozen_engine_hears_the_polite_word(tmp_path: Path) -> None:
+    async with running(tmp_path, 'trap "exit 5" TERM; echo up; while :; do sleep 0.02; done') as it:
+        await until(lambda: "up" in said(tmp_path))
+        os.kill(it.pid, signal.SIGSTOP)
+        await until(lambda: psutil.Process(it.pid).status() == psutil.STATUS_STOPPED)
+        it.signal(force=False)
+        assert await it.exited == 5
+
+
+async def test_a_signal_after_the_end_goes_to_nobody(tmp_path: Path) -> None:
+    async with running(tmp_path, "exit 0") as process:
+        await process.exited
+        process.signal(force=False)
+        process.signal(force=True)
+
+
+# What it says.
+
+
+async def test_a_fifo_as_stdin_never_sees_its_end(tmp_path: Path, fifo: Path) -> None:
+    async with running(tmp_path, "exec cat", fifo) as process:
+        write(fifo, "first")
+        await until(lambda: said(tmp_path) == ["first"])
+        write(fifo, "second")
+        await until(lambda: said(tmp_path) == ["first", "second"])
+        assert not process.exited.done()
+
+
+async def test_a_log_is_cut_at_its_limit_and_goes_on(tmp_path: Path, fifo: Path) -> None:
+    log = Log(tmp_path / "log")
+    script = f"yes 0123456789 | head -c {LOG_LIMIT + 1000}; echo; read it; echo then $it"
+    async with running(tmp_path, script, fifo) as process:
+        await until(lambda: log.path.stat().st_size > LOG_LIMIT + 1000)
+        lines = log.poll()
+        assert set(lines[:-1]) == {"0123456789"}
+        assert log.path.stat().st_size == 0
+        write(fifo, "more")
+        await process.exited
+    assert log.path.read_text() == "then more\n"
+    assert log.tail(1) == ("then more",)
+    assert len(log.lines) == LINES_KEPT
+    log.close()
+
+
+async def test_an_unfinished_line_is_shown_and_never_told_twice(tmp_path: Path, fifo: Path) -> None:
+    log = Log(tmp_path / "log")
+    async with running(tmp_path, "printf 'one\\ntw'; read it; echo o", fifo) as process:
+        await until(lambda: log.tail(9) == ("one", "tw"))
+        assert log.poll() == []
+        write(fifo, "")
+        await process.exited
+    assert log.poll() == ["two"]
+    assert log.tail(9) == ("one", "two")
+    log.close()
+
+
+def test_a_line_without_end_and_bytes_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    (tmp_path / "log").write_bytes(b"\xff\xfe\r\n" + b"x" * 10 * LINE_LIMIT + b"\nend\n")
+    assert log.poll() == ["\ufffd\ufffd", "x" * LINE_LIMIT, "end"]
+    log.close()
+
+
+def test_the_lines_stay_when_the_file_is_closed(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    (tmp_path / "log").write_text("first\nlast words")
+    log.close()
+    assert log.tail(9) == ("first", "last words")
+
+
+# Its supervision.
+
+
+class Facts:
+    def __init__(self) -> None:
+        self.seen: list[Fact] = []
+
+    def saw(self, fact: Fact, exit: Exit | None = None) -> None:
+        self.seen.append(fact)
+
+    def progressed(self, value: float) -> None: ...
+    def sign_of_life(self) -> None: ...
+
+
+async def test_an_engine_never_outlives_its_supervision(tmp_path: Path) -> None:
+    script = f"{DEAF} exec sleep 60"
+    launch = Launch(["sh", "-c", script], {MARK: MARK_VALUE}, port=0, key="", silence=1)
+    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        runner = Runner(launch, tmp_path / "log", tmp_path / "fifo", Facts(), http)
+        supervision = asyncio.ensure_future(runner.run())
+        process = await until(lambda: runner.process)
+        supervision.cancel()
+        await asyncio.wait({supervision})
+        assert await asyncio.wait_for(process.exited, 5) == -signal.SIGKILL
