@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from router.app import make_app, make_dispatch
+from router.box import follow
 from router.config import RouterConfig
 from shared import logs, serve
 
@@ -20,7 +23,10 @@ async def _serve(config: RouterConfig) -> None:
     with serve.listen(config.listen.host, config.listen.port) as listener:
         dispatch = make_dispatch(config)
         app = make_app(config, dispatch)
-        await serve.serve(app, listener, dispatch.close)
+        async with asyncio.TaskGroup() as group:  # a router that follows no box must end
+            following = group.create_task(follow(config.sidecars, dispatch))
+            await serve.serve(app, listener, dispatch.close)
+            following.cancel()
 
 
 if __name__ == "__main__":

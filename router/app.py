@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import httpx
 import structlog
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from router.api.fleet import Fleet
 from router.api.openai import Inference, Models
-from router.box import BoxClient, bearer
+from router.box import bearer
 from router.config import RouterConfig
 from router.dispatch import Dispatch
 from router.line import Limits
+from router.request_id import RequestId
 from shared.wire import EXCEPTION_HANDLERS, client
 
 KEEPALIVE = 30.0  # seconds that an idle connection to a sidecar is kept; it would keep it longer
@@ -34,17 +34,10 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with streams, httpx.AsyncClient(trust_env=False) as http:
-            boxes = [BoxClient(sidecar, dispatch, http) for sidecar in config.sidecars]
-            following = [asyncio.ensure_future(box.run()) for box in boxes]
+        async with streams:
             log.info("ready", listen=str(config.listen), boxes=[s.url for s in config.sidecars])
-            try:
-                yield
-            finally:
-                for task in following:
-                    task.cancel()
-                await asyncio.gather(*following, return_exceptions=True)
-                dispatch.stop()
+            yield
+            dispatch.stop()
 
     inference = Inference(config, dispatch, streams, keys, aliases)
     routes = [
@@ -54,7 +47,12 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
         Route("/healthz", fleet.healthz),
         Route("/readyz", fleet.readyz),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=EXCEPTION_HANDLERS)
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(RequestId)],
+        exception_handlers=EXCEPTION_HANDLERS,
+    )
 
 
 def make_dispatch(config: RouterConfig) -> Dispatch:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections.abc import Iterable
 
 import httpx
 import structlog
@@ -22,6 +23,13 @@ FIRST_RETRY, LAST_RETRY = 0.1, 5.0  # seconds, doubling
 HEALTHY = 10.0  # seconds of events after which the next loss is a new one
 
 log = structlog.get_logger()
+
+
+async def follow(sidecars: Iterable[Sidecar], dispatch: Dispatch) -> None:
+    """Follow every box, until cancelled."""
+    async with httpx.AsyncClient(trust_env=False) as http, asyncio.TaskGroup() as group:
+        for sidecar in sidecars:
+            group.create_task(BoxClient(sidecar, dispatch, http).run())
 
 
 class BoxClient:

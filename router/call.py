@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, NotFound
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 BELIEVED = ("model", "stream")  # the fields that are decided by
@@ -21,13 +21,16 @@ BELIEVED = ("model", "stream")  # the fields that are decided by
 @dataclass(frozen=True, slots=True)
 class Call:
     path: str  # below /v1/
+    query: str  # as it came, without the question mark
     name: str  # of the model, as the client says it
     stream: bool
     body: bytes
 
 
-def read(path: str, body: bytes) -> Call:
-    """Raises InvalidRequest, which names the field."""
+def read(path: str, query: str, body: bytes) -> Call:
+    """Raises InvalidRequest, which names the field, or NotFound."""
+    if not {"", ".", ".."}.isdisjoint(path.split("/")):  # it would lead out of /engines
+        raise NotFound(f"/v1/{path}")
     said = _object(body)
     name = said.get("model")
     if not isinstance(name, str) or not name:
@@ -39,7 +42,7 @@ def read(path: str, body: bytes) -> Call:
         raise InvalidRequest(
             "stream must be true or false.", code="invalid_request", param="stream"
         )
-    return Call(path, name, stream is True, body)
+    return Call(path, query, name, stream is True, body)
 
 
 def is_sane_id(id: str | None) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 
+from shared.demand import HIGHEST_PRIORITY
 from shared.document import Where
 from shared.settings import Duration, Listen, ModelId, Program, Refusals, Settings, Size
 
@@ -56,9 +57,8 @@ class ModelConfig(Settings):
 
     aliases: tuple[ModelId, ...] = ()  # further names that clients may use
     progress: ModelProgress = ModelProgress()
-    priority: int = Field(
-        default=0, ge=-16, le=16
-    )  # higher first; the bound keeps demand messages small
+    # Higher first.
+    priority: int = Field(default=0, ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)
 
 
 class Queue(Settings):

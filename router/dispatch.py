@@ -37,6 +37,11 @@ class Place:
         """Nobody will serve it: there is nothing more to tell but the error."""
         return self._error is not None
 
+    @property
+    def crowd(self) -> int:
+        """How many wait at this router, for whatever."""
+        return sum(len(queue) for queue in self._dispatch.line.waiting().values())
+
     async def turn(self) -> Send:
         """Wait for a box. Raises the error if there will be none."""
         while self.sent is None:

@@ -31,6 +31,9 @@ class Stream:
     format: Format
 
 
+MANY = 500  # clients that a router can tell once a second at little cost
+LONGEST_INTERVAL = 5.0  # seconds; some clients count only data against their stall limits
+
 Frame = Callable[[Stream, dict[str, Any]], bytes]
 
 
@@ -60,6 +63,12 @@ def format_of(path: str) -> Format:
     """By the path below `/v1/`."""
     formats: dict[str, Format] = {"chat/completions": "chat", "completions": "text"}
     return formats.get(path, "other")
+
+
+def interval(configured: float, waiting: int) -> float:
+    """Seconds between two frames for one client: longer when very many wait, but never so long
+    that a client takes the silence for the end."""
+    return max(configured, min(LONGEST_INTERVAL, configured * waiting / MANY))
 
 
 def frame(dialect: str, stream: Stream, told: dict[str, Any]) -> bytes:

@@ -21,7 +21,7 @@ import httpx
 from router.call import Call, with_model
 from router.dispatch import Place
 from router.line import Send
-from router.progress import OFF, Stream, format_of, frame, served, switching
+from router.progress import OFF, Stream, format_of, frame, interval, served, switching
 from shared.errors import EngineFailed
 from shared.wire import RESPONSE_HEADERS, Answer, Headers, is_events, only
 
@@ -37,20 +37,20 @@ ERROR_LIMIT = 64 * 2**10  # bytes of an engine's error that are read to be told 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """How to reach one box for one request."""
+    """How to reach the boxes for one request."""
 
     http: httpx.AsyncClient
     headers: Headers  # the client's, as far as they go on
     keys: Mapping[str, Headers]  # by box: the header that shows it our key
+    served_names: Mapping[str, str]  # by box: what its engine is told as `model`
 
 
 class Relay:
-    """Serves one request. `served_name`: what engines call the model."""
+    """Serves one request. `interval`: seconds between two frames while few wait."""
 
     def __init__(
         self,
         call: Call,
-        served_name: str,
         dialect: str,
         interval: float,
         place: Place,
@@ -58,7 +58,6 @@ class Relay:
         answer: Answer,
     ) -> None:
         self._call = call
-        self._body = call.body if call.name == served_name else with_model(call.body, served_name)
         self._dialect = dialect
         self._interval = interval
         self._place = place
@@ -80,7 +79,7 @@ class Relay:
             while self._response is None:
                 turn = await self._narrated(self._place.turn())
                 self._waited = time.monotonic() - self._place.ticket.arrived
-                await self._narrated(self._open(turn), patience=self._interval)
+                await self._narrated(self._open(turn), patience=self._pause())
             await self._pass_on(self._response)
         finally:
             if self._response is not None:
@@ -114,9 +113,12 @@ class Relay:
         news = asyncio.ensure_future(self._place.news())
         either: set[asyncio.Future[Any]] = {task, news}
         try:
-            await asyncio.wait(either, timeout=self._interval, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=self._pause(), return_when=asyncio.FIRST_COMPLETED)
         finally:
             news.cancel()
+
+    def _pause(self) -> float:
+        return interval(self._interval, self._place.crowd)
 
     async def _tell(self) -> None:
         told = switching(self._place.tell())
@@ -131,11 +133,12 @@ class Relay:
     async def _open(self, turn: Send) -> None:
         """Ask the box; if it does not take the request, it is at its old place again."""
         model = self._place.ticket.model
+        query = f"?{self._call.query}" if self._call.query else ""
         request = self._upstream.http.build_request(
             "POST",
-            f"{turn.box}/engines/{model}/v1/{quote(self._call.path)}",
+            f"{turn.box}/engines/{model}/v1/{quote(self._call.path)}{query}",
             headers=[*self._upstream.headers, *self._upstream.keys[turn.box]],
-            content=self._body,
+            content=self._body_for(turn.box),
         )
         try:
             response = await self._upstream.http.send(request, stream=True)
@@ -149,6 +152,10 @@ class Relay:
             self._place.refused(refusal["boot"], refusal["seq"])
         else:
             self._response = response
+
+    def _body_for(self, box: str) -> bytes:
+        name = self._upstream.served_names[box]
+        return self._call.body if self._call.name == name else with_model(self._call.body, name)
 
     async def _pass_on(self, response: httpx.Response) -> None:
         headers = only(response.headers.raw, RESPONSE_HEADERS)
@@ -203,8 +210,11 @@ async def engine_error(response: httpx.Response) -> EngineFailed:
         message, code = str(said["message"]), said.get("code")
     except (ValueError, TypeError, KeyError):
         message, code = body[:500].decode("utf-8", "replace"), None
-    return EngineFailed(
+    error = EngineFailed(
         message or f"The engine answered {response.status_code}.",
         code=code if isinstance(code, str) else "engine_error",
         engine_status=response.status_code,
     )
+    if 400 <= response.status_code < 500:
+        error.type = "invalid_request_error"
+    return error

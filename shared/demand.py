@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter
 
 TTL = 3.0  # seconds; a longer one leaves the ghosts of dead routers loading models
 LONGEST_TTL = 60.0
+HIGHEST_PRIORITY = 16  # and the lowest is its opposite: weights stay numbers that can be summed
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,10 @@ class ModelDemand:
     wire, when the message that no longer holds them has overtaken them.
     """
 
-    waiting: Mapping[int, Annotated[int, Field(ge=0)]] = field(default_factory=dict)
+    waiting: Mapping[
+        Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)],
+        Annotated[int, Field(ge=0)],
+    ] = field(default_factory=dict)
     oldest_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     sent: Annotated[int, Field(ge=0)] = 0
 

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 class SwapyardError(Exception):
     status: int = 500
-    type: ClassVar[str] = "server_error"
+    type: str = "server_error"
     retry: ClassVar[bool] = False
 
     def __init__(
@@ -56,7 +56,7 @@ class SwapyardError(Exception):
             "content-type": "application/json",
             "x-should-retry": "true" if self.retry else "false",
         }
-        if self.retry_after is not None:
+        if self.retry_after is not None and self.retry_after < math.inf:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
         return headers
 

@@ -106,7 +106,7 @@ def _size(value: object) -> int:
 
 
 def _model_id(value: str) -> str:
-    if not _MODEL_ID.fullmatch(value):
+    if not _MODEL_ID.fullmatch(value) or not {"", ".", ".."}.isdisjoint(value.split("/")):
         raise ValueError(
             "a model id begins with a letter or digit, and has at most 128 of A-Z a-z 0-9 ._:/@+-"
         )

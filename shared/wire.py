@@ -35,7 +35,6 @@ RESPONSE_HEADERS = frozenset(
         b"cache-control",
         b"retry-after",
         b"x-should-retry",
-        b"x-request-id",
     }
 )
 
@@ -114,21 +113,19 @@ def only(headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[bytes]) -> H
 class Answer:
     """One answer on its way to a client: its head, its chunks, and its end or its failure."""
 
-    def __init__(self, send: Send, headers: Headers | None = None) -> None:
-        """`headers` go out with every answer, whatever becomes of it."""
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._headers = headers or []
         self.begun = False
         self._is_events = False
+        self._last = b"\n\n"  # bytes that were sent
 
     async def begin(self, status: int, headers: Headers) -> None:
         self.begun = True
         self._is_events = is_events(headers)
-        ours = {name for name, _ in self._headers}
-        every = [*self._headers, *(h for h in headers if h[0] not in ours)]
-        await self._send({"type": "http.response.start", "status": status, "headers": every})
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def chunk(self, chunk: bytes) -> None:
+        self._last = (self._last + chunk[-4:])[-4:]
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def end(self, last: bytes = b"") -> None:
@@ -146,7 +143,11 @@ class Answer:
             headers = [(k.encode(), v.encode()) for k, v in error.headers().items()]
             await self.whole(error.status, headers, error.body())
         elif self._is_events:
-            await self.end(error.event())
+            await self.end(self._end_of_half_an_event() + error.event())
+
+    def _end_of_half_an_event(self) -> bytes:
+        """So that what was cut off does not swallow the error."""
+        return b"" if self._last.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
 
 
 def is_events(headers: Headers) -> bool:

@@ -108,8 +108,9 @@ class _Endpoints:
     async def demand(self, request: Request) -> Response:
         try:
             demand = Demand.from_json(await _body(request))
-        except ValueError as error:
-            raise InvalidRequest(f"Not a demand: {error}", code="invalid_request") from None
+        except ValueError:
+            message = "The body is not a demand message."
+            raise InvalidRequest(message, code="invalid_request") from None
         self._supervisor.demand(request.path_params["router"], demand)
         return Response(status_code=204)
 

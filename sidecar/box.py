@@ -112,10 +112,14 @@ class Box:
 
     def admit(self, model: str, router: str | None, now: float) -> Refusal | None:
         """Count a request in, or say why not. Each None needs one `release`."""
-        engine = self.engines[model]
-        if router is not None:
-            self.demands.arrived(router, model)
         self.changed = True
+        refusal = self._refusal(self.engines[model], now)
+        if router is not None:
+            note = self.demands.admitted if refusal is None else self.demands.refused
+            note(router, model)
+        return refusal
+
+    def _refusal(self, engine: Engine, now: float) -> Refusal | None:
         if not self.closing and engine.machine.admit(engine.model.slots, now):
             return None
         if engine.machine.phase is Phase.READY:
@@ -152,6 +156,7 @@ class Box:
         effects = []
         for engine in self.engines.values():
             if now >= engine.machine.deadline:
+                engine.because = f"{engine.machine.phase} took too long"
                 effects += self._tell(engine, Fact.OVERDUE, now)
         return self._settle(now, effects)
 

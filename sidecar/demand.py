@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from shared.demand import Demand, ModelDemand
+from shared.demand import HIGHEST_PRIORITY, Demand, ModelDemand
 
 # A request that a router has sent arrives within this time, or never (seconds). The demand that
 # no longer holds it can overtake it; without this pause a fresh engine looks idle and is stopped
@@ -21,7 +21,9 @@ ON_THE_WIRE = 0.25
 MOST_ROUTERS = 100  # at a time; a message of one more is ignored
 
 WEIGHT_PER_PRIORITY = 4.0  # one level of priority counts as much as four times the waiting
-BY_HAND = 32  # priority of what an operator asks for: above any that a config can give
+BY_HAND = (
+    2 * HIGHEST_PRIORITY
+)  # priority of what an operator asks for: above any that a config can give
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,21 @@ class _Router:
     models: Mapping[str, ModelDemand]
     arrived: Counter[str] = field(default_factory=Counter)  # admitted or refused here, by model
     announced: dict[str, float] = field(default_factory=dict)  # when `sent` last rose
+    oldest: dict[str, float] = field(default_factory=dict)  # as it was last told, by model
+    returned: set[str] = field(default_factory=set)  # refused here since the last message
+
+    def note_oldest(self) -> None:
+        for model, wanted in self.models.items():
+            if any(wanted.waiting.values()):
+                self.oldest[model] = self.heard - wanted.oldest_s
+
+    def waiting(self) -> Iterator[tuple[str, Mapping[int, int], float]]:
+        """By model: how many by priority, and when the oldest arrived."""
+        for model, wanted in self.models.items():
+            if any(wanted.waiting.values()):
+                yield model, wanted.waiting, self.heard - wanted.oldest_s
+            elif model in self.returned:
+                yield model, {0: 1}, self.oldest.get(model, self.heard)
 
     def due(self, model: str, now: float) -> int:
         """Requests that were sent and are not here yet."""
@@ -77,13 +94,8 @@ class Demands:
         """Take a message; False if a newer one is here already."""
         models = {m: d for m, d in demand.models.items() if m in self._models}
         known = self._routers.get(router)
-        if known is None and len(self._routers) >= MOST_ROUTERS:
-            return False
         if known is None:
-            known = _Router(demand.seq, now, demand.ttl_s, models)
-            known.arrived.update({m: d.sent for m, d in models.items()})
-            self._routers[router] = known
-            return True
+            return self._heard_first(router, demand, models, now)
         if demand.seq <= known.seq:
             return False
         for model, wanted in models.items():
@@ -91,12 +103,33 @@ class Demands:
             if wanted.sent > (before.sent if before else 0):
                 known.announced[model] = now
         known.seq, known.heard, known.ttl, known.models = demand.seq, now, demand.ttl_s, models
+        known.returned.clear()
+        known.note_oldest()
         return True
 
-    def arrived(self, router: str, model: str) -> None:
-        """A request of that router was admitted or refused: it is on the wire no more."""
+    def _heard_first(
+        self, router: str, demand: Demand, models: Mapping[str, ModelDemand], now: float
+    ) -> bool:
+        """What it has sent before is not waited for."""
+        if len(self._routers) >= MOST_ROUTERS:
+            return False
+        known = _Router(demand.seq, now, demand.ttl_s, models)
+        known.arrived.update({m: d.sent for m, d in models.items()})
+        known.note_oldest()
+        self._routers[router] = known
+        return True
+
+    def admitted(self, router: str, model: str) -> None:
+        """A request of that router is on the wire no more."""
         if router in self._routers:
             self._routers[router].arrived[model] += 1
+
+    def refused(self, router: str, model: str) -> None:
+        """The same, but it waits again, from this moment on and not only from the next message:
+        meanwhile the engine that it was meant for must not look as if nobody wanted it."""
+        self.admitted(router, model)
+        if router in self._routers:
+            self._routers[router].returned.add(model)
 
     def forget_silent(self, now: float) -> bool:
         """Drop routers that have not been heard within their time. True if there were any."""
@@ -109,12 +142,13 @@ class Demands:
         """Who waits for what. A load that failed at `answered[model]` has answered all who had
         come before it: their router just has not said so yet."""
         wants: dict[str, Want] = {}
-        for model, wanted, oldest in self._waiting():
+        reports = (report for known in self._routers.values() for report in known.waiting())
+        for model, waiting, oldest in reports:
             if oldest <= answered.get(model, -math.inf):
                 continue
             so_far = wants.get(model, Want({}, oldest, routers=0))
-            waiting = Counter(so_far.waiting) + Counter(wanted.waiting)
-            wants[model] = Want(waiting, min(oldest, so_far.oldest), so_far.routers + 1)
+            together = Counter(so_far.waiting) + Counter(waiting)
+            wants[model] = Want(together, min(oldest, so_far.oldest), so_far.routers + 1)
         return wants
 
     def due(self, now: float) -> dict[str, int]:
@@ -135,9 +169,3 @@ class Demands:
                 if model in known.models and known.due(model, now)
             ]
         return min(ends, default=math.inf)
-
-    def _waiting(self) -> Iterator[tuple[str, ModelDemand, float]]:
-        for known in self._routers.values():
-            for model, wanted in known.models.items():
-                if any(wanted.waiting.values()):
-                    yield model, wanted, known.heard - wanted.oldest_s

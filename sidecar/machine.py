@@ -78,6 +78,8 @@ FAILURES_FORGIVEN = 2
 FIRST_BACKOFF = 10
 LONGEST_BACKOFF = 300
 
+FORCE_AGAIN = 1.0  # seconds at least between two signals to a process that does not end
+
 BELOW_READY = 0.99  # llama.cpp says 1.0 before its KV cache and its warm-up are done
 
 
@@ -167,7 +169,7 @@ class Machine:
         if fact is Fact.OVERDUE and phase is STARTING:
             self._never_got_ready(now)
         if fact is Fact.OVERDUE and phase is STOPPING:
-            self.deadline = now + self._limits.stop
+            self.deadline = now + max(FORCE_AGAIN, self._limits.stop)
             return [Stop(force=True)]
         return list(self._enter(target, now)) + list(self._settle(now))
 

@@ -306,7 +306,10 @@ class _Planning:
         return resident.in_flight > 0 or name in self.facts.wants or name in self.facts.due
 
     def _is_full(self, resident: Resident) -> bool:
-        return resident.in_flight >= resident.slots and resident.model in self.facts.wants
+        """It has a line of its own, however the moment between two of its requests looks."""
+        want = self.facts.wants.get(resident.model)
+        due = self.facts.due.get(resident.model, 0)
+        return want is not None and resident.in_flight + due + want.count > resident.slots
 
     def _batch_waits(self, resident: Resident) -> bool:
         want = self.facts.wants.get(resident.model)

@@ -6,19 +6,16 @@ It decides nothing: what a fact means is `machine.py`'s.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import secrets
-import socket
 from asyncio.subprocess import DEVNULL
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
-import psutil
+import structlog
 
-from sidecar import diagnosis
+from sidecar import diagnosis, port
 from sidecar.engines import reports
 from sidecar.engines.launch import Launch
 from sidecar.machine import Exit, Fact
@@ -30,13 +27,9 @@ YOUNG = 2.0  # seconds
 POLL_LOG_WHEN_READY = 1.0
 HEALTH_TIMEOUT = 2.0  # an engine that takes a connection and says nothing is not ready
 
-# Below the ports that Linux gives to outgoing connections: one of those could take the port before
-# the engine does, and a poll of a port where nobody listens yet could be connected to itself.
-PORTS = range(20000, 32768)
-
 # What an engine inherits is the sidecar's environment, but no secret: what it needs of those
 # stands in its `env:`.
-SECRET_WORDS = ("KEY", "SECRET", "TOKEN", "PASSWORD")
+SECRET_WORDS = ("KEY", "SECRET", "TOKEN", "PASSW", "CREDENTIAL")
 
 
 class Listener(Protocol):
@@ -53,18 +46,22 @@ class Runner:
     ) -> None:
         self.launch = launch
         self.process: Process | None = None
-        self._log = Log(log)
+        self._log_path = log
+        self._log: Log | None = None
         self._fifo = fifo if launch.fifo else None
         self._tell = tell
         self._health = health
         self._tasks: list[asyncio.Task[None]] = []
+        self._told_to_go = False
         self._ready = False
         self._ours = launch.elsewhere  # whether the port is known to be our engine's
 
     def tail(self, lines: int) -> tuple[str, ...]:
-        return self._log.tail(lines)
+        """The last lines of the process's output."""
+        return self._log.tail(lines) if self._log else ()
 
     def stop(self, *, force: bool) -> None:
+        self._told_to_go = True
         if self.process is None or self.process.exited.done():
             return
         if self.launch.stop_command and not force:
@@ -77,7 +74,8 @@ class Runner:
         try:
             exit = self._spawn() or await self._live()
         finally:
-            self._log.close()
+            if self._log is not None:
+                self._log.close()
             if self._fifo is not None:
                 self._fifo.unlink(missing_ok=True)
         self._tell.saw(Fact.EXITED, exit)
@@ -85,13 +83,16 @@ class Runner:
     def _spawn(self) -> Exit | None:
         """None if the process runs; else why it does not."""
         launch = self.launch
+        if self._told_to_go:
+            return Exit("crashed", "told to go before it had started")
         if launch.file is not None and not launch.file.exists():
             return diagnosis.file_missing(str(launch.file))
         env = {**inherited(), **launch.env}
         try:
+            self._log = Log(self._log_path)
             if self._fifo is not None:
                 os.mkfifo(self._fifo, 0o600)
-            self.process = Process.spawn(launch.argv, env, self._log.path, self._fifo)
+            self.process = Process.spawn(launch.argv, env, self._log_path, self._fifo)
         except OSError as error:
             return diagnosis.could_not_start(launch.argv[0], error)
         return None
@@ -109,7 +110,7 @@ class Runner:
                     task.cancel()
         finally:
             self.process.signal(force=True)  # nothing of ours outlives a failure in here
-        return diagnosis.diagnose(code, self._log.tail(diagnosis.LINES_TOLD))
+        return diagnosis.diagnose(code, self.tail(diagnosis.LINES_TOLD))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(self._group.create_task(work))
@@ -118,10 +119,14 @@ class Runner:
         assert self.process is not None
         try:
             stopping = await asyncio.create_subprocess_exec(
-                *self.launch.stop_command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
+                *self.launch.stop_command,
+                env=inherited(),
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=DEVNULL,
             )
         except OSError as error:
-            self._log.lines.append(f"stop_command: {error}")
+            structlog.get_logger().warning("stop_command", error=str(error))
         else:
             try:
                 await stopping.wait()
@@ -131,6 +136,7 @@ class Runner:
         self.process.signal(force=False)
 
     async def _follow_log(self) -> None:
+        assert self._log is not None
         began = asyncio.get_running_loop().time()
         while True:
             lines = self._log.poll()
@@ -143,7 +149,7 @@ class Runner:
 
     def _read_report(self, line: str) -> None:
         match reports.parse(line):
-            case reports.Loading(value):
+            case reports.Loading(value) if not self._ready:
                 self._tell.saw(Fact.ALIVE)
                 self._tell.progressed(value)
             case reports.Ready() if not self._ready:
@@ -151,50 +157,37 @@ class Runner:
                 self._tell.saw(Fact.HEALTHY)
 
     async def _poll_health(self, path: str) -> None:
+        """The key goes to the port only once it is known to be our engine's."""
         began = asyncio.get_running_loop().time()
-        url = f"http://127.0.0.1:{self.launch.port}{path}"
-        headers = {"authorization": f"Bearer {self.launch.key}"}
         while not self._ready:
-            try:
-                answer = await self._health.get(url, headers=headers, timeout=HEALTH_TIMEOUT)
-            except httpx.HTTPError:
-                pass  # it does not listen yet
-            else:
-                self._ours = self._ours or self._listens()
-                if self._ours:
-                    self._tell.saw(Fact.ALIVE)
-                    if answer.is_success:
-                        self._ready = True
-                        self._tell.saw(Fact.HEALTHY)
+            self._ours = self._ours or self._listens()
+            if self._ours and (healthy := await self._is_healthy(path)) is not None:
+                self._tell.saw(Fact.ALIVE)
+                if healthy:
+                    self._ready = True
+                    self._tell.saw(Fact.HEALTHY)
             await asyncio.sleep(pause(began))
 
     def _listens(self) -> bool:
-        """Whether the port is our engine's: a stranger that holds it answers just as well."""
         assert self.process is not None
+        return port.answers(self.launch.port) and port.belongs_to(
+            self.process.pid, self.launch.port
+        )
+
+    async def _is_healthy(self, path: str) -> bool | None:
+        """None when there is no answer."""
+        url = f"http://127.0.0.1:{self.launch.port}{path}"
+        headers = {"authorization": f"Bearer {self.launch.key}"}
         try:
-            leader = psutil.Process(self.process.pid)
-            for process in (leader, *leader.children(recursive=True)):
-                for socket_ in process.net_connections("tcp"):
-                    listening = socket_.status == psutil.CONN_LISTEN
-                    if listening and socket_.laddr.port == self.launch.port:
-                        return True
-        except psutil.Error:  # it ended while we looked
-            return False
-        return False
+            answer = await self._health.get(url, headers=headers, timeout=HEALTH_TIMEOUT)
+        except httpx.HTTPError:
+            return None
+        return answer.is_success
 
 
 def pause(began: float) -> float:
     """Seconds until the next poll of a load that began then."""
     return POLL if asyncio.get_running_loop().time() - began < YOUNG else POLL_LATER
-
-
-def free_port() -> int:
-    """A port of loopback that nobody holds at this moment."""
-    while True:
-        port = PORTS[secrets.randbelow(len(PORTS))]
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def inherited() -> dict[str, str]:

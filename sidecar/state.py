@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -33,8 +34,9 @@ class StateFolder:
     def log(self, model: str, launch: str) -> Path:
         """A new file for one launch; those of the model's earlier launches go."""
         name = re.sub(r"[^A-Za-z0-9._-]", "_", model)
-        for old in (self.path / "logs").glob(f"{name}.*.log"):
-            old.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # an old log that stays is no reason not to start
+            for old in (self.path / "logs").glob(f"{name}.*.log"):
+                old.unlink(missing_ok=True)
         return self.path / "logs" / f"{name}.{launch}.log"
 
     def fifo(self, launch: str) -> Path:

@@ -22,7 +22,7 @@ import structlog
 from shared.demand import Demand
 from shared.status import Phase, Status
 from shared.watch import Watch
-from sidecar import memory
+from sidecar import memory, port
 from sidecar.box import Box, Do, Refusal
 from sidecar.catalogue import Known
 from sidecar.config import SidecarConfig
@@ -32,7 +32,7 @@ from sidecar.gpu import MemoryReader
 from sidecar.machine import Exit, Fact, Spawn
 from sidecar.memory import Bytes, Memory
 from sidecar.report import report
-from sidecar.runner import Runner, free_port
+from sidecar.runner import Runner
 from sidecar.state import StateFolder
 
 COALESCE = 0.1  # seconds: in-flight counts, expiry and memory go out at most this often
@@ -167,34 +167,29 @@ class Supervisor:
         """Do what the core says, show what has changed, and see to the next deadline."""
         for do in effects:
             if isinstance(do.effect, Spawn):
-                self._tasks.create_task(self._run_engine(do.model, do.booking))
-            elif (runner := self._runners.get(do.model)) is not None:
-                runner.stop(force=do.effect.force)
+                runner = self._runners[do.model] = self._runner(do.model, do.booking)
+                self._tasks.create_task(runner.run())
+            else:
+                self._runners[do.model].stop(force=do.effect.force)
         if self.box.news:
             self.publish()
         else:
             self._publish_soon()
         self._set_timer()
 
-    async def _run_engine(self, model: str, booking: Bytes) -> None:
+    def _runner(self, model: str, booking: Bytes) -> Runner:
         id = secrets.token_hex(8)
         launch, told = self._launch(model, id, booking), _Told(self, model)
         log, fifo = self._folder.log(model, id), self._folder.fifo(id)
-        try:
-            runner = Runner(launch, log, fifo, told, self._health)
-        except OSError as error:  # no log, no launch: the state folder is full or gone
-            told.saw(Fact.EXITED, Exit("crashed", f"its log cannot be written: {error}"))
-        else:
-            self._runners[model] = runner
-            await runner.run()
+        return Runner(launch, log, fifo, told, self._health)
 
     def _launch(self, model: str, id: str, booking: Bytes) -> Launch:
         known = self.known[model]
         key = hmac.new(self._secret, id.encode(), hashlib.sha256).hexdigest()
         env = {**self._visible_gpus(booking), **known.config.env, "SWAPYARD_LAUNCH": id}
         if known.config.engine == "embedded":
-            return embedded.launch(known.config, known.context, free_port(), key, env)
-        return command.launch(known.config, free_port(), key, env)
+            return embedded.launch(known.config, known.context, port.free(), key, env)
+        return command.launch(known.config, port.free(), key, env)
 
     def _visible_gpus(self, booking: Bytes) -> dict[str, str]:
         """By UUID: CUDA and NVML number cards differently."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from router import call, names
-from router.call import Call
 from router.config import RouterConfig
 from router.dispatch import Dispatch
 from router.progress import known_dialect
 from router.relay import Relay, Upstream
+from router.request_id import request_id
 from router.view import BoxView
-from shared.errors import ModelNotFound, NotFound, SwapyardError
+from shared.errors import ModelNotFound, SwapyardError
 from shared.status import Phase
 from shared.wire import (
     REQUEST_HEADERS,
@@ -48,9 +47,7 @@ class Inference:
     aliases: Mapping[str, str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = header(scope, b"x-request-id")
-        id = given if given is not None and call.is_sane_id(given) else secrets.token_hex(16)
-        answer = Answer(send, [(b"x-request-id", id.encode())])
+        id, answer = request_id(scope), Answer(send)
         try:
             body = await read_body(receive, self.config.max_body)
             async with while_client_stays(receive):
@@ -62,10 +59,8 @@ class Inference:
             await answer.fail(error)
 
     async def _serve(self, scope: Scope, id: str, body: bytes, answer: Answer) -> None:
-        path = scope["path_params"]["path"]
-        if not {"", ".", ".."}.isdisjoint(path.split("/")):  # they would lead out of /engines
-            raise NotFound(scope["path"])
-        asked = call.read(path, body)
+        query = scope["query_string"].decode("latin-1")
+        asked = call.read(scope["path_params"]["path"], query, body)
         model = await self._resolve(asked.name)
         dialect = self._dialect(scope, model)
         settings = self.config.models.get(model)
@@ -73,11 +68,10 @@ class Inference:
         with self.dispatch.place(model, priority, len(body)) as place:
             relay = Relay(
                 call=asked,
-                served_name=self._served_name(asked, model),
                 dialect=dialect,
                 interval=self.config.progress.interval,
                 place=place,
-                upstream=Upstream(self.http, self._headers(scope, id), self.keys),
+                upstream=self._upstream(scope, id, model),
                 answer=answer,
             )
             await relay.run()
@@ -99,18 +93,16 @@ class Inference:
         of_model = settings.progress.dialect if settings else None
         return of_model or self.config.progress.dialect
 
-    def _served_name(self, asked: Call, model: str) -> str:
+    def _upstream(self, scope: Scope, id: str, model: str) -> Upstream:
         boxes = self.dispatch.line.models()[model]
-        return boxes[0].facts[model].served_name
-
-    def _headers(self, scope: Scope, id: str) -> Headers:
-        passed = [h for h in only(scope["headers"], REQUEST_HEADERS) if h[0] != b"x-request-id"]
-        return [
-            *passed,
+        headers = [
+            *(h for h in only(scope["headers"], REQUEST_HEADERS) if h[0] != b"x-request-id"),
             (b"x-request-id", id.encode()),
             (b"x-swapyard-router", self.dispatch.id.encode()),
             (b"accept-encoding", b"identity"),
         ]
+        served_names = {box.key: box.facts[model].served_name for box in boxes}
+        return Upstream(self.http, headers, self.keys, served_names)
 
 
 @dataclass(frozen=True, slots=True)

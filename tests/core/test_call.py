@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.call import is_sane_id, read, with_model
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, NotFound
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def encoded(text: str) -> bytes:
 
 def refusal(body: bytes) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        read("chat/completions", body)
+        read("chat/completions", "", body)
     return caught.value
 
 
@@ -94,7 +94,7 @@ def test_a_body_goes_on_byte_by_byte_but_for_the_value_of_its_own_model(
     except UnicodeDecodeError:
         assert refusal(raw).code == "invalid_json"
         return
-    assert read("chat/completions", raw).name == json.loads(value)
+    assert read("chat/completions", "", raw).name == json.loads(value)
     changed = with_model(raw, served_name)
     assert changed == encoded(before) + json.dumps(served_name).encode() + encoded(after)
     assert json.loads(changed)["model"] == served_name
@@ -107,7 +107,7 @@ def test_a_body_goes_on_byte_by_byte_but_for_the_value_of_its_own_model(
     | st.text('{}[]":,\\model strutfan0Ee-\ufeff\ud800', max_size=40).map(encoded)
 )
 def test_whatever_comes_it_is_a_call_or_the_client_s_fault(body: bytes) -> None:
-    call = unless_refused(lambda: read("completions", body))
+    call = unless_refused(lambda: read("completions", "", body))
     if isinstance(call, InvalidRequest):
         assert json.loads(call.body())["error"]["code"] == call.code
     else:
@@ -117,12 +117,12 @@ def test_whatever_comes_it_is_a_call_or_the_client_s_fault(body: bytes) -> None:
 
 def test_a_call_says_which_model_and_whether_it_streams() -> None:
     body = b'{"model": "x", "stream": true}'
-    call = read("chat/completions", body)
+    call = read("chat/completions", "", body)
     assert (call.path, call.name, call.stream) == ("chat/completions", "x", True)
     assert call.body is body
     for text in (b'{"model": "x"}', b'{"model": "x", "stream": false}'):
-        assert read("completions", text).stream is False
-    assert read("completions", b'{"model": "x", "stream": null}').stream is False
+        assert read("completions", "", text).stream is False
+    assert read("completions", "", b'{"model": "x", "stream": null}').stream is False
 
 
 @pytest.mark.parametrize(
@@ -193,17 +193,17 @@ def test_no_engine_can_read_another_model_than_the_router_did(again: bytes, para
 
 def test_a_key_that_nobody_decides_by_may_stand_there_twice() -> None:
     body = b'{"user": 1, "model": "a", "user": 2, "x": {"model": "b", "model": "c"}}'
-    assert read("completions", body).name == "a"
+    assert read("completions", "", body).name == "a"
     assert with_model(body, "z") == body.replace(b'"a"', b'"z"')
 
 
 def test_a_number_that_only_some_read_is_left_to_the_engine() -> None:
     body = b'{"temperature": NaN, "model": "a", "top_p": -Infinity}'
-    assert with_model(body, read("completions", body).name) == body
+    assert with_model(body, read("completions", "", body).name) == body
 
 
 def test_a_name_with_half_a_character_can_be_told_back() -> None:
-    name = read("completions", b'{"model": "\\ud800"}').name
+    name = read("completions", "", b'{"model": "\\ud800"}').name
     assert name == "\ud800"
     assert with_model(b'{"model": "\\ud800"}', "a") == b'{"model": "a"}'
 
@@ -216,7 +216,7 @@ def test_a_body_nested_to_the_limit_is_the_client_s_fault_wherever_it_is_looked_
         return deeper(frames - 1, raw) if frames else with_model(raw, "y")
 
     def is_refused(depth: int) -> bool:
-        call = unless_refused(lambda: read("completions", body(depth)))
+        call = unless_refused(lambda: read("completions", "", body(depth)))
         return isinstance(call, InvalidRequest)
 
     deepest = bisect(range(100_000), False, key=is_refused) - 1
@@ -235,3 +235,9 @@ def test_a_sane_request_id_is_kept(id: str) -> None:
 @pytest.mark.parametrize("id", [None, "", "x" * 129, "a b", "a\n", "\nset-cookie: x", "é", "a/b"])
 def test_a_request_id_that_could_forge_a_header_or_a_log_line_is_not(id: str | None) -> None:
     assert not is_sane_id(id)
+
+
+@pytest.mark.parametrize("path", ["", "../models/x/load", "chat/../../..", "./chat", "chat//x"])
+def test_a_path_that_leads_out_of_v1_is_no_path(path: str) -> None:
+    with pytest.raises(NotFound):
+        read(path, "", b'{"model": "x"}')

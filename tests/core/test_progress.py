@@ -16,6 +16,7 @@ from router.progress import (
     Stream,
     format_of,
     frame,
+    interval,
     known_dialect,
     served,
     switching,
@@ -154,3 +155,11 @@ def test_a_config_can_name_exactly_the_dialects_there_are() -> None:
 )
 def test_the_path_tells_what_the_chunks_of_a_stream_look_like(path: str, format: Format) -> None:
     assert format_of(path) == format
+
+
+@pytest.mark.parametrize(
+    ("waiting", "seconds"), [(0, 1.0), (500, 1.0), (1000, 2.0), (2500, 5.0), (10_000, 5.0)]
+)
+def test_frames_come_less_often_when_very_many_wait(waiting: int, seconds: float) -> None:
+    assert interval(1.0, waiting) == seconds
+    assert interval(5.0, waiting) == 5.0

@@ -118,16 +118,16 @@ def test_a_request_is_due_from_its_announcement_until_it_arrives() -> None:
     box.heard("r", says(1, a=waiting(2)), 10)
     box.heard("r", says(2, a=waiting(0, sent=2)), 11)
     assert box.due(11) == {"a": 2}
-    box.arrived("r", "a")
+    box.admitted("r", "a")
     assert box.due(11.1) == {"a": 1}
-    box.arrived("r", "a")
+    box.admitted("r", "a")
     assert box.due(11.1) == {}
 
 
 def test_a_request_that_is_here_before_its_announcement_is_not_due() -> None:
     box = demands()
     box.heard("r", says(1, a=waiting(1)), 10)
-    box.arrived("r", "a")
+    box.admitted("r", "a")
     box.heard("r", says(2, a=waiting(0, sent=1)), 11)
     assert box.due(11) == {}
 
@@ -161,7 +161,7 @@ def test_a_model_that_a_router_names_no_more_is_not_due() -> None:
 
 def test_requests_of_routers_that_were_never_heard_are_not_counted() -> None:
     box = demands()
-    box.arrived("stranger", "a")
+    box.admitted("stranger", "a")
     box.heard("stranger", says(1, a=waiting(0)), 10)
     box.heard("stranger", says(2, a=waiting(0, sent=1)), 10)
     assert box.due(10) == {"a": 1}
@@ -199,3 +199,24 @@ def test_what_an_operator_asks_for_is_known_by_its_priority(
     waiting: dict[int, int], by_hand: bool
 ) -> None:
     assert Want(waiting, 0).by_hand is by_hand
+
+
+def test_a_request_that_was_refused_waits_again_before_its_router_says_so() -> None:
+    box = demands()
+    box.heard("r", says(1, a=waiting(oldest=5.0)), 10.0)
+    box.heard("r", says(2, a=ModelDemand(sent=1)), 11.0)
+    assert box.wants(NOBODY) == {}
+    box.refused("r", "a")
+    assert box.wants(NOBODY)["a"].oldest == 5.0  # it has its old arrival
+    assert box.due(11.0) == {}
+    box.heard("r", says(3, a=ModelDemand(sent=1)), 11.1)
+    assert box.wants(NOBODY) == {}  # what the router says holds again
+
+
+def test_a_refused_request_of_a_router_that_never_waited_counts_from_its_last_message() -> None:
+    box = demands()
+    box.heard("r", says(1, a=ModelDemand(sent=1)), 10.0)
+    box.refused("r", "a")
+    assert box.wants(NOBODY)["a"].oldest == 10.0
+    box.refused("stranger", "a")
+    assert box.wants(NOBODY)["a"].count == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.demand import TTL
 from shared.status import Phase
 from tests.fakes.box import Engine, Exchange
 from tests.harness import Program, frames, until
@@ -169,6 +170,19 @@ async def test_a_client_that_leaves_the_line_is_wanted_no_more(
     it.box.say("cold", phase=Phase.READY)
     assert (await it.ask("warm", stream=False)).status_code == 200
     assert [asked.target for asked in it.box.exchanges] == ["/engines/warm/v1/chat/completions"]
+
+
+async def test_demand_is_repeated_before_it_expires_however_much_the_box_has_to_say(
+    it: Yard,
+) -> None:
+    heard = len(it.box.demands)
+
+    def repeated() -> bool:
+        """two more messages, while a Status comes every few milliseconds"""
+        it.box.say("warm", in_flight=0)
+        return len(it.box.demands) >= heard + 2
+
+    await until(repeated, timeout=TTL)
 
 
 async def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(it: Yard) -> None:

@@ -1,0 +1,40 @@
+"""One id per request: the client's own if it is sane, else a new one. Every answer carries it."""
+
+from __future__ import annotations
+
+import secrets
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from router.call import is_sane_id
+from shared.wire import header
+
+HEADER = b"x-request-id"
+KEY = "swapyard.request_id"  # in the scope
+
+
+class RequestId:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = header(scope, HEADER)
+        id = scope[KEY] = given if given and is_sane_id(given) else secrets.token_hex(16)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [h for h in message.get("headers", []) if h[0] != HEADER]
+                message["headers"] = [*headers, (HEADER, id.encode())]
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+def request_id(scope: Scope) -> str:
+    id: str = scope[KEY]
+    return id
