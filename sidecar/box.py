@@ -11,62 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
 from shared.demand import Demand
 from shared.status import Phase, ProgressSource
-from sidecar import planner
 from sidecar.demand import BY_HAND, Demands, Want
+from sidecar.engine import Do, Engine, Model, Story
 from sidecar.estimate import UNKNOWN_LOAD, History
-from sidecar.machine import Effect, Exit, Fact, Limits, Machine
-from sidecar.memory import Bytes, Need, does_not_fit, placements, subtract
+from sidecar.machine import Effect, Exit, Fact, Machine
+from sidecar.memory import Bytes, does_not_fit, placements, subtract
+from sidecar.plan import Candidate, Claim, Facts, Plan, Resident, Wait
+from sidecar.planner import plan
 
 Refusal = Literal["not_ready", "busy", "draining"]
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What a box knows of a model before it was ever loaded."""
-
-    id: str
-    slots: int
-    need: Need
-    limits: Limits
-    size: int | None = None  # bytes of its file
-    pinned: bool = False
-
-
-@dataclass(slots=True)
-class Engine:
-    """One model's engine, now or last time."""
-
-    model: Model
-    machine: Machine
-    history: History
-    placements: tuple[Bytes, ...]
-    booking: Bytes = field(default_factory=dict)
-    wanted_by_hand: float | None = None  # since when an operator waits for it
-    because: str = ""  # why it was last told to come or to go
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """A switch, from the first drain to the readiness of its model."""
-
-    id: str
-    to: str
-    from_: tuple[str, ...]
-    began: float
-
-
-@dataclass(frozen=True, slots=True)
-class Do:
-    """An effect on one model's engine; `booking` says where its memory is."""
-
-    model: str
-    effect: Effect
-    booking: Bytes
 
 
 class Box:
@@ -92,8 +50,8 @@ class Box:
             for id, model in models.items()
         }
         self.stories: dict[str, Story] = {}
-        self.claims: tuple[planner.Claim, ...] = ()
-        self.waits: tuple[planner.Wait, ...] = ()
+        self.claims: tuple[Claim, ...] = ()
+        self.waits: tuple[Wait, ...] = ()
         self.seq = 0
         self.news = True  # something that watchers must hear at once
         self.changed = True  # something that watchers may hear a little later
@@ -217,9 +175,9 @@ class Box:
         if self.closing or not (wants or self.claims or self.waits or self.stories):
             self._replan_at = math.inf
             return done
-        return done + self._carry_out(planner.plan(self._facts(wants, now)), now)
+        return done + self._carry_out(plan(self._facts(wants, now)), now)
 
-    def _carry_out(self, decided: planner.Plan, now: float) -> list[Do]:
+    def _carry_out(self, decided: Plan, now: float) -> list[Do]:
         self.news |= [w.model for w in decided.waits] != [w.model for w in self.waits]
         self.claims, self.waits = decided.claims, decided.waits
         self._replan_at = decided.deadline
@@ -296,8 +254,8 @@ class Box:
 
     # What the planner is told.
 
-    def _facts(self, wants: Mapping[str, Want], now: float) -> planner.Facts:
-        return planner.Facts(
+    def _facts(self, wants: Mapping[str, Want], now: float) -> Facts:
+        return Facts(
             now=now,
             capacity=self._whole_box(),
             candidates={id: self._candidate(self.engines[id]) for id in wants},
@@ -323,14 +281,14 @@ class Box:
                 wants[id] = Want(waiting, min(heard.oldest, since), heard.routers)
         return {id: want for id, want in wants.items() if self.engines[id].placements}
 
-    def _candidate(self, engine: Engine) -> planner.Candidate:
+    def _candidate(self, engine: Engine) -> Candidate:
         load, _ = engine.history.load_estimate()
         possible = engine.placements
         if engine.model.need.bytes is None:
             possible = (self._whole_box(),)
-        return planner.Candidate(possible, load or UNKNOWN_LOAD, engine.machine.retry_at)
+        return Candidate(possible, load or UNKNOWN_LOAD, engine.machine.retry_at)
 
-    def _claim(self, claim: planner.Claim) -> planner.Claim:
+    def _claim(self, claim: Claim) -> Claim:
         """As it was made; a claim on the whole box, as large as the box is now."""
         if self.engines[claim.model].model.need.bytes is None:
             return replace(claim, booking=self._whole_box())
@@ -340,11 +298,11 @@ class Box:
         """What engines may take, but for what strangers took."""
         return subtract(self.capacity, self.taken_by_strangers)
 
-    def _resident(self, engine: Engine) -> planner.Resident | None:
+    def _resident(self, engine: Engine) -> Resident | None:
         machine = engine.machine
         if machine.phase is Phase.IDLE:
             return None
-        return planner.Resident(
+        return Resident(
             model=engine.model.id,
             phase=machine.phase,
             booking=engine.booking,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from shared.status import ModelFacts
 from sidecar import header
-from sidecar.box import Model
 from sidecar.config import ModelConfig, SidecarConfig
+from sidecar.engine import Model
 from sidecar.estimate import Shape, memory_need
 from sidecar.machine import Limits
 from sidecar.memory import Need

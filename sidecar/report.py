@@ -19,8 +19,9 @@ from shared.status import (
     Step,
     Switch,
 )
-from sidecar.box import Box, Engine, Story
+from sidecar.box import Box
 from sidecar.demand import BY_HAND, Want
+from sidecar.engine import Engine, Story
 from sidecar.memory import HOST, Memory, add, gpu
 
 

@@ -23,9 +23,10 @@ from shared.demand import Demand
 from shared.status import Phase, Status
 from shared.watch import Watch
 from sidecar import memory, port
-from sidecar.box import Box, Do, Refusal
+from sidecar.box import Box, Refusal
 from sidecar.catalogue import Known
 from sidecar.config import SidecarConfig
+from sidecar.engine import Do
 from sidecar.engines import command, embedded
 from sidecar.engines.launch import Launch
 from sidecar.gpu import MemoryReader

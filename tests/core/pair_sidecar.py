@@ -14,7 +14,8 @@ from typing import Protocol
 from router.queue import Ticket
 from shared.demand import Demand
 from shared.status import Catalogue, ModelFacts, Phase, Status
-from sidecar.box import Box, Do, Model
+from sidecar.box import Box
+from sidecar.engine import Do, Model
 from sidecar.machine import Exit, Fact, Limits, Spawn
 from sidecar.memory import HOST, Bytes, Host, Memory, Need
 from sidecar.report import report

@@ -9,8 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from shared.demand import Demand, ModelDemand
 from shared.status import Phase, Status
-from sidecar.box import Box, Do, Model
+from sidecar.box import Box
 from sidecar.demand import BY_HAND
+from sidecar.engine import Do, Model
 from sidecar.machine import Exit, Fact, Limits, Spawn, Stop
 from sidecar.memory import HOST, Bytes, Host, Memory, Need, add, fits
 from sidecar.report import report

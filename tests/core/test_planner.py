@@ -10,7 +10,8 @@ import pytest
 from shared.status import Phase
 from sidecar.demand import BY_HAND, Want
 from sidecar.memory import Bytes, add, fits, subtract
-from sidecar.planner import Candidate, Claim, Facts, Plan, Resident, plan
+from sidecar.plan import Candidate, Claim, Facts, Plan, Resident
+from sidecar.planner import plan
 
 NOW = 1000.0
 LOAD, STOP = 9.0, 1.0

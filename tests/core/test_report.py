@@ -7,7 +7,8 @@ import pytest
 
 from shared.demand import Demand, ModelDemand
 from shared.status import BUSIEST_FIRST, LoadError, Phase, PlanEntry, Status, Step
-from sidecar.box import Box, Model
+from sidecar.box import Box
+from sidecar.engine import Model
 from sidecar.machine import Exit, Fact, Limits
 from sidecar.memory import HOST, Gpu, Host, Memory, Need
 from sidecar.report import report

@@ -1,0 +1,102 @@
+"""What goes into a plan and what comes out of it. `planner.py` makes the one of the other.
+
+Rule: plain records; times are seconds of one monotonic clock, rooms are bytes by pool.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shared.status import Phase
+from sidecar.demand import Want
+from sidecar.memory import Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What the planner must know of a model that could be started."""
+
+    placements: tuple[Bytes, ...]
+    load_s: float
+    retry_at: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """An engine that has a process, and the room that it takes."""
+
+    model: str
+    phase: Phase
+    booking: Bytes
+    in_flight: int
+    slots: int
+    ready_at: float
+    last_used: float
+    stop_s: float = 0.0
+    service_s: float = 0.0
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Room that is promised to `model` while its victims leave. First come, first served."""
+
+    model: str
+    booking: Bytes
+    victims: tuple[str, ...]
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    now: float
+    capacity: Bytes
+    candidates: Mapping[str, Candidate]
+    residents: Mapping[str, Resident]
+    wants: Mapping[str, Want]
+    due: Mapping[str, int]
+    claims: tuple[Claim, ...]
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    model: str
+    booking: Bytes
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    model: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """A victim that need not leave after all."""
+
+    model: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A model that waits for now: nothing is done, and this is why."""
+
+    model: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now, and `deadline`: when to ask again if nothing happens before."""
+
+    starts: tuple[Start, ...] = ()
+    drains: tuple[Drain, ...] = ()
+    keeps: tuple[Keep, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    deadline: float = math.inf
