@@ -75,9 +75,9 @@ async def first_token(both: Pair, model: str) -> float:
 def summary(seconds: list[float]) -> dict[str, float]:
     """In milliseconds."""
     ms = sorted(s * 1000 for s in seconds)
-    return {
-        "min": round(ms[0], 1),
-        "median": round(statistics.median(ms), 1),
-        "p99": round(ms[min(len(ms) - 1, int(len(ms) * 0.99))], 1),
-        "max": round(ms[-1], 1),
-    }
+
+    def at(share: float) -> float:
+        return round(ms[min(len(ms) - 1, int(len(ms) * share))], 1)
+
+    middle = round(statistics.median(ms), 1)
+    return {"p25": at(0.25), "median": middle, "p75": at(0.75), "p99": at(0.99)}
