@@ -641,8 +641,8 @@ class Life(RuleBasedStateMachine):
 
 TestWhateverHappens = Life.TestCase
 TestWhateverHappens.settings = settings(
-    max_examples=50,
-    stateful_step_count=40,
+    max_examples=25,
+    stateful_step_count=30,
     deadline=None,
     database=None,
     derandomize=True,

@@ -5,8 +5,6 @@ import json
 from typing import Any, get_args
 
 import pytest
-from openai.types import Completion
-from openai.types.chat import ChatCompletionChunk
 
 from router.config import Dialect
 from router.progress import (
@@ -75,21 +73,6 @@ def data_of(raw: bytes) -> str:
     (event,) = Decoder().feed(raw)
     assert event.event == "model_switching"
     return event.data
-
-
-def test_openai_s_own_types_read_a_chat_frame_as_a_chunk_that_says_nothing() -> None:
-    chunk = ChatCompletionChunk.model_validate_json(data_of(frame("events", CHAT, switching(TELL))))
-    (choice,) = chunk.choices
-    assert (choice.delta.content, choice.delta.role, choice.finish_reason) == (None, None, None)
-
-
-def test_openai_s_own_types_read_a_text_frame_as_one_that_says_nothing() -> None:
-    # `Completion` demands a finish_reason, which its own server leaves open until the last chunk:
-    # the client builds streamed objects without that demand.
-    said = json.loads(data_of(frame("events", TEXT, switching(TELL))))
-    completion = Completion.construct(**said)
-    assert completion.object == "text_completion"
-    assert [choice.text for choice in completion.choices] == [""]
 
 
 def test_what_is_not_known_is_null_and_what_was_decided_comes_on_top() -> None:

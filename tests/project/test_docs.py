@@ -1,12 +1,9 @@
-"""The documentation says what the code does: keys, endpoints, errors, phases, examples, links, and
-the two rules of the architecture."""
+"""The documentation says what the code does: keys, endpoints, errors, phases, examples, links."""
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
@@ -222,40 +219,3 @@ def anchors(text: str) -> set[str]:
     """As GitHub makes them of headings."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-# The two rules of the architecture.
-
-CORES = tomllib.loads(page("pyproject.toml"))["tool"]["coverage"]["run"]["include"]
-PROGRAMS = {"router": {"router", "shared"}, "sidecar": {"sidecar", "shared"}, "shared": {"shared"}}
-MODULES = [str(p.relative_to(ROOT)) for top in PROGRAMS for p in ROOT.glob(f"{top}/**/*.py")]
-FOR_SHELLS = {
-    *("anyio", "asyncio", "httpx", "psutil", "pynvml", "starlette", "structlog", "uvicorn"),
-    *("os", "random", "secrets", "shutil", "socket", "subprocess", "tempfile", "threading", "time"),
-}
-
-
-@pytest.mark.parametrize("core", CORES)
-def test_a_core_imports_only_cores_and_nothing_that_reads_waits_or_rolls_dice(core: str) -> None:
-    ours = {module for module in imports(core) if module.partition(".")[0] in PROGRAMS}
-    assert {f"{module.replace('.', '/')}.py" for module in ours} & set(MODULES) <= set(CORES)
-    assert not {module.partition(".")[0] for module in imports(core)} & FOR_SHELLS
-    assert "async def" not in page(core)
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_router_and_sidecar_import_shared_and_never_each_other(module: str) -> None:
-    roots = {name.partition(".")[0] for name in imports(module)}
-    assert roots & PROGRAMS.keys() <= PROGRAMS[module.partition("/")[0]]
-
-
-def imports(path: str) -> set[str]:
-    """Modules, and names of modules, wherever in the file they are imported."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(page(path))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-    return found
