@@ -15,7 +15,7 @@ from router.api.openai import Inference, Models
 from router.box import bearer
 from router.config import RouterConfig
 from router.dispatch import Dispatch
-from router.line import Limits
+from router.line import LineLimits
 from router.request_id import RequestId
 from shared.wire import EXCEPTION_HANDLERS, client
 
@@ -30,7 +30,7 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
         s.url: [(k.encode(), v.encode()) for k, v in bearer(s).items()] for s in config.sidecars
     }
     streams = client(KEEPALIVE)
-    fleet = Fleet(dispatch)
+    fleet, models = Fleet(dispatch), Models(dispatch, aliases)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -41,7 +41,8 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
 
     inference = Inference(config, dispatch, streams, keys, aliases)
     routes = [
-        Route("/v1/models", Models(dispatch, aliases).__call__),
+        Route("/v1/models", models.every),
+        Route("/v1/models/{model:path}", models.one),
         Route("/v1/{path:path}", inference, methods=["POST"]),
         Route("/api/fleet", fleet.fleet),
         Route("/healthz", fleet.healthz),
@@ -56,7 +57,7 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
 
 
 def make_dispatch(config: RouterConfig) -> Dispatch:
-    limits = Limits(
+    limits = LineLimits(
         max_waiting=config.queue.max_waiting,
         max_bytes=config.queue.max_bytes,
         max_wait=config.queue.max_wait,

@@ -27,7 +27,13 @@ log = structlog.get_logger()
 
 async def follow(sidecars: Iterable[Sidecar], dispatch: Dispatch) -> None:
     """Follow every box, until cancelled."""
-    async with httpx.AsyncClient(trust_env=False) as http, asyncio.TaskGroup() as group:
+    # Each box has a stream of events and a message under way: httpx's 100 connections would be
+    # too few for 50 boxes.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with (
+        httpx.AsyncClient(trust_env=False, limits=limits) as http,
+        asyncio.TaskGroup() as group,
+    ):
         for sidecar in sidecars:
             group.create_task(BoxClient(sidecar, dispatch, http).run())
 
@@ -40,6 +46,7 @@ class BoxClient:
         self._headers = bearer(config)
         self._boot = ""
         self._seq = 0
+        self._known_lost = False  # and said so
         self._told: object = None  # what the last message was about; None: none was heard
         self._changed = asyncio.Event()
         dispatch.watch_demand(self._url, self._changed.set)
@@ -58,8 +65,12 @@ class BoxClient:
             began = loop.time()
             try:
                 await self._events()
+                why = "it ended the stream of events"
             except (httpx.HTTPError, ValueError, sse.EventTooLarge) as error:
-                log.warning("box lost", url=self._url, why=str(error) or type(error).__name__)
+                why = str(error) or type(error).__name__
+            if not self._known_lost:
+                log.warning("box cannot be reached", url=self._url, why=why)
+            self._known_lost = True
             self._dispatch.lost(self._url)
             if loop.time() - began > HEALTHY:
                 delay = FIRST_RETRY
@@ -73,6 +84,7 @@ class BoxClient:
             "GET", f"{self._url}/models/events", headers=self._headers, timeout=timeout
         ) as response:
             response.raise_for_status()
+            self._known_lost = False
             self._told = None  # it may have forgotten, or be a new one
             self._changed.set()
             decoder = sse.Decoder()
@@ -114,12 +126,14 @@ class BoxClient:
         demand = Demand(v=1, seq=self._seq, ttl_s=TTL, models=models)
         # A box that does not answer is the event stream's to notice; the next message repairs it.
         with contextlib.suppress(httpx.HTTPError):
-            await self._http.put(
+            response = await self._http.put(
                 f"{self._url}/demand/{self._dispatch.id}",
                 content=demand.to_json(),
                 headers={**self._headers, "content-type": "application/json"},
                 timeout=ANSWER,
             )
+            if not response.is_success:
+                log.warning("demand not taken", url=self._url, status=response.status_code)
 
 
 def bearer(config: Sidecar) -> dict[str, str]:

@@ -9,23 +9,39 @@ from typing import Any
 
 import httpx
 
+DEFAULT_URL = "http://127.0.0.1:8080"
+
 
 def main() -> None:
+    arguments = read_arguments()
+    try:
+        fleet = fetch(arguments.url)
+        print(json.dumps(fleet) if arguments.json else table(fleet), flush=True)
+    except BrokenPipeError:  # `swapyard status | head`
+        sys.stderr.close()
+
+
+def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="swapyard")
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="of the router")
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", help="boxes, models, and who waits")
-    status.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    status.add_argument("--url", default=DEFAULT_URL, help=f"of the router ({DEFAULT_URL})")
+    status.add_argument("--json", action="store_true", help="as the router says it")
+    return parser.parse_args()
+
+
+def fetch(url: str) -> dict[str, Any]:
     try:
-        fleet = httpx.get(f"{arguments.url}/api/fleet", trust_env=False).raise_for_status().json()
-    except httpx.HTTPError as error:
-        sys.exit(f"The router at {arguments.url} does not answer: {error}")
-    print(json.dumps(fleet) if arguments.json else table(fleet))
+        answer = httpx.get(f"{url}/api/fleet", trust_env=False)
+        if answer.is_success:
+            return dict(answer.json())
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        sys.exit(f"The router at {url} does not answer: {error}")
+    sys.exit(f"There is no router at {url}: it answers {answer.status_code} to /api/fleet.")
 
 
 def table(fleet: dict[str, Any]) -> str:
-    """One line per model of each box, then one per model that is waited for."""
+    """One line per model of each box, what is wrong there, and who is waited for."""
     head = f"{'BOX':12} {'MODEL':28} {'PHASE':10} {'IN FLIGHT':>9} {'WAITING':>8}  STEP"
     boxes = [line for box in fleet["boxes"] for line in of_box(box)]
     return "\n".join([head, *boxes, *(of_line(waiting) for waiting in fleet["line"])])
@@ -34,11 +50,22 @@ def table(fleet: dict[str, Any]) -> str:
 def of_box(box: dict[str, Any]) -> list[str]:
     if not box["live"]:
         return [f"{box['box']:12} cannot be reached"]
-    return [
-        f"{box['box']:12} {model['id']:28} {model['phase']:10} "
-        f"{model['in_flight']:>9} {model['waiting']:>8}  {model['step'] or ''}"
+    models = [
+        f"{box['box']:12} {model['id']:28} {phase_of(model):10} "
+        f"{model['in_flight']:>9} {model['waiting']:>8}  {step_of(model)}"
         for model in box["models"]
     ]
+    return [*models, *(f"{box['box']:12} problem: {problem}" for problem in box["problems"])]
+
+
+def phase_of(model: dict[str, Any]) -> str:
+    failed = model["phase"] == "idle" and model["error"] is not None
+    return "failed" if failed else str(model["phase"])
+
+
+def step_of(model: dict[str, Any]) -> str:
+    error = model["error"]
+    return model["step"] or (error["message"] if error else "")
 
 
 def of_line(waiting: dict[str, Any]) -> str:

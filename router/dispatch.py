@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from router.line import Effect, Fail, Limits, Line, News, Send
+from router.line import Effect, Fail, Line, LineLimits, News, Send
 from router.queue import Ticket
 from router.story import Tell
 from shared.errors import SwapyardError
@@ -30,7 +30,8 @@ class Place:
         self.sent: Send | None = None
         self._dispatch = dispatch
         self._error: SwapyardError | None = None
-        self._news = asyncio.Event()
+        self._turn = asyncio.Event()  # sent, or failed
+        self._news = asyncio.Event()  # something is to be told at once
 
     @property
     def over(self) -> bool:
@@ -38,7 +39,7 @@ class Place:
         return self._error is not None
 
     @property
-    def crowd(self) -> int:
+    def waiting(self) -> int:
         """How many wait at this router, for whatever."""
         return sum(len(queue) for queue in self._dispatch.line.waiting().values())
 
@@ -47,16 +48,17 @@ class Place:
         while self.sent is None:
             if self._error is not None:
                 raise self._error
-            await self.news()
+            self._turn.clear()
+            await self._turn.wait()
         return self.sent
 
     async def news(self) -> None:
-        """Return at the next change that is to be told at once."""
-        self._news.clear()
+        """Return as soon as there is something that the last `tell` did not say."""
         await self._news.wait()
 
     def tell(self) -> Tell:
         """What the client may know now."""
+        self._news.clear()
         return self._dispatch.line.tell(self.ticket, time.monotonic())
 
     def refused(self, boot: str, seq: int) -> None:
@@ -66,20 +68,28 @@ class Place:
         self._dispatch.act(self._dispatch.line.refused(self.ticket, boot, seq, now))
 
     def unreachable(self) -> None:
-        """The box could not be connected to, so it has not taken the request: as if refused."""
+        """The box could not be connected to: it has not seen the request. Wait again."""
+        self.sent = None
+        now = time.monotonic()
+        self._dispatch.act(self._dispatch.line.unreachable(self.ticket, now))
+
+    def served_name(self) -> str:
+        """What the engine whose turn it is knows the model by."""
         assert self.sent is not None
-        self.refused(*self._dispatch.line.boxes[self.sent.box].newest())
+        return self._dispatch.line.boxes[self.sent.box].facts[self.ticket.model].served_name
 
     def hear(self, effect: Send | Fail | None) -> None:
         if isinstance(effect, Send):
             self.sent = effect
         elif isinstance(effect, Fail):
             self._error = effect.error
+        if effect is not None:
+            self._turn.set()
         self._news.set()
 
 
 class Dispatch:
-    def __init__(self, limits: Limits, boxes: list[str]) -> None:
+    def __init__(self, limits: LineLimits, boxes: list[str]) -> None:
         self.line = Line(limits, boxes)
         self.id = secrets.token_hex(8)  # of this router, new at each start
         self._places: dict[str, Place] = {}

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from router.failures import failed_load, load_failed, nobody_can, queue_full, shutting_down
-from router.placement import candidates, choose
+from router.placement import candidates, choose, with_most_room
 from router.queue import Queue, Ticket
 from router.story import Story, Tell, served_on, story_of
 from router.view import BoxView
@@ -25,7 +25,7 @@ from shared.status import Catalogue, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LineLimits:
     max_waiting: int
     max_bytes: int
     max_wait: float  # seconds
@@ -60,7 +60,7 @@ Effect = Send | Fail | News
 
 
 class Line:
-    def __init__(self, limits: Limits, boxes: Iterable[str]) -> None:
+    def __init__(self, limits: LineLimits, boxes: Iterable[str]) -> None:
         self.boxes = {key: BoxView(key, name=key) for key in boxes}
         self._limits = limits
         self._queues: dict[str, Queue] = {}
@@ -98,6 +98,12 @@ class Line:
         self._join(ticket)
         return self._settle([ticket.model], now)
 
+    def unreachable(self, ticket: Ticket, now: float) -> list[Effect]:
+        """The box never saw it: as if refused, but it was not sent either."""
+        box = self.boxes[self._served_at[ticket.id][1]]
+        box.sent[ticket.model] -= 1
+        return self.refused(ticket, *box.newest(), now)
+
     def knows(self, box: str, catalogue: Catalogue, now: float) -> list[Effect]:
         self.boxes[box].know(catalogue)
         return self._settle(self._queues, now)
@@ -130,6 +136,10 @@ class Line:
             for model in box.facts:
                 models.setdefault(model, []).append(box)
         return models
+
+    def unheard(self) -> list[str]:
+        """Boxes that never said what they have."""
+        return [box.name for box in self.boxes.values() if box.status is None]
 
     def tell(self, ticket: Ticket, now: float) -> Tell:
         """What the client of a request that waits or is served may know now."""
@@ -187,7 +197,7 @@ class Line:
         behind those for other models."""
         effects: list[Effect] = []
         while model in self._queues:
-            box = max(self.boxes.values(), key=lambda box: box.free_slots(model))
+            box = with_most_room(model, self.boxes.values())
             if box.free_slots(model) <= 0:
                 break
             ticket = self._queues[model].head
@@ -291,10 +301,12 @@ class Line:
         return per_box
 
     def _ahead(self, model: str) -> int:
-        """Requests for other models that the box's plan serves before this one."""
+        """Requests for other models that the box's plan serves before this one. What is not in
+        the plan yet comes after what is, by age."""
         box = self._box_of(model)
-        if box is None or box.status is None:
+        if box is None:
             return 0
-        planned = [entry.model for entry in box.status.plan if entry.action != "drain"]
-        before = planned[: planned.index(model)] if model in planned else []
-        return sum(len(self._queues[other]) for other in before if other in self._queues)
+        turns = {
+            other: (box.turn_of(other), queue.oldest()) for other, queue in self._placed_on(box.key)
+        }
+        return sum(len(self._queues[other]) for other in turns if turns[other] < turns[model])

@@ -37,8 +37,13 @@ def choose(
     if stays is not None:
         return stays
     if holding:
-        return min(holding, key=lambda box: (-box.free_slots(model), affinity(model, box)))
+        return with_most_room(model, holding)
     return min(possible, key=lambda box: (waiting.get(box.key, 0), affinity(model, box)))
+
+
+def with_most_room(model: str, boxes: Iterable[BoxView]) -> BoxView:
+    """Of boxes that hold the model, the one with most free slots."""
+    return min(boxes, key=lambda box: (-box.free_slots(model), affinity(model, box)))
 
 
 def affinity(model: str, box: BoxView) -> bytes:

@@ -42,7 +42,6 @@ class Upstream:
     http: httpx.AsyncClient
     headers: Headers  # the client's, as far as they go on
     keys: Mapping[str, Headers]  # by box: the header that shows it our key
-    served_names: Mapping[str, str]  # by box: what its engine is told as `model`
 
 
 class Relay:
@@ -118,7 +117,7 @@ class Relay:
             news.cancel()
 
     def _pause(self) -> float:
-        return interval(self._interval, self._place.crowd)
+        return interval(self._interval, self._place.waiting)
 
     async def _tell(self) -> None:
         told = switching(self._place.tell())
@@ -138,7 +137,7 @@ class Relay:
             "POST",
             f"{turn.box}/engines/{model}/v1/{quote(self._call.path)}{query}",
             headers=[*self._upstream.headers, *self._upstream.keys[turn.box]],
-            content=self._body_for(turn.box),
+            content=self._body(),
         )
         try:
             response = await self._upstream.http.send(request, stream=True)
@@ -153,8 +152,9 @@ class Relay:
         else:
             self._response = response
 
-    def _body_for(self, box: str) -> bytes:
-        name = self._upstream.served_names[box]
+    def _body(self) -> bytes:
+        """As it came, but for the name by which the box's engine knows the model."""
+        name = self._place.served_name()
         return self._call.body if self._call.name == name else with_model(self._call.body, name)
 
     async def _pass_on(self, response: httpx.Response) -> None:

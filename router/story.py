@@ -41,6 +41,7 @@ class Story:
     ready_at: float | None = None  # by the router's clock
     progress: float | None = None
     progress_source: ProgressSource | None = None
+    slots: int = 1  # who is further behind than that is not served as soon as it is ready
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -67,7 +68,7 @@ class Story:
             box=self.box,
             position=position,
             elapsed_s=round(elapsed, 3),
-            eta_s=self._eta(now),
+            eta_s=self._eta(now) if position <= self.slots else None,
             progress=self.progress,
             progress_source=self.progress_source,
         )
@@ -76,7 +77,7 @@ class Story:
 def story_of(model: str, box: BoxView | None) -> Story:
     """The switch that makes room for the model; with none, the model's own phase."""
     if box is None or box.status is None:
-        return Story(model, Phase.IDLE, Step.AWAITING_TURN)
+        return Story(model, Phase.IDLE, Step.AWAITING_BOX)
     switch = box.status.switch_to(model)
     if switch is not None:
         return _switching(model, box, switch)
@@ -102,6 +103,7 @@ def _switching(model: str, box: BoxView, switch: Switch) -> Story:
         ready_at=None if switch.eta_s is None else box.heard_at + switch.eta_s,
         progress=switch.progress,
         progress_source=switch.progress_source,
+        slots=known.slots if (known := box.of(model)) else 1,
     )
 
 

@@ -100,6 +100,13 @@ class BoxView:
         if self.newest()[0] != boot or self.newest()[1] <= seq:
             self._refused[ticket.model] = (boot, seq)
 
+    def turn_of(self, model: str) -> int:
+        """In which order the box's plan comes to the models: what it holds first."""
+        if self.status is None or self.holds(model):
+            return 0
+        planned = [entry.model for entry in self.status.plan if entry.action != "drain"]
+        return 1 + (planned.index(model) if model in planned else len(planned))
+
     def newest(self) -> tuple[str, int]:
         """Boot and number of the newest Status."""
         return (self.status.boot, self.status.seq) if self.status else ("", 0)

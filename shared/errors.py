@@ -9,6 +9,7 @@
     ├── LoadFailed           503  load_failed
     ├── Unavailable          503  queue_full, box_unreachable, shutting_down
     ├── QueueTimeout         504  queue_timeout
+    ├── InternalError        500  internal_error
     └── EngineFailed         502  engine_died, engine_error, event_too_large; 504 engine_stalled
 
 The shape is OpenAI's. `retry` becomes `x-should-retry`, which OpenAI's own clients obey.
@@ -145,6 +146,13 @@ class QueueTimeout(SwapyardError):
 
     def __init__(self, waited: float) -> None:
         super().__init__(f"No engine was free within {waited:.0f} s.", code="queue_timeout")
+
+
+class InternalError(SwapyardError):
+    """A fault of ours; the log says which."""
+
+    def __init__(self) -> None:
+        super().__init__("Something went wrong in the router.", code="internal_error")
 
 
 class EngineFailed(SwapyardError):

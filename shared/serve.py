@@ -42,7 +42,9 @@ class _Server(uvicorn.Server):
 def config(model: type[M], program: str) -> M:
     """What the file of `--config` says. Every problem is told at once, and nothing is started."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}")
-    parser.add_argument("--config", type=Path, default=Path(f"{program}.yaml"))
+    default = Path(f"{program}.yaml")
+    about = f"the file to read ({default}); every key: docs/configuration.md"
+    parser.add_argument("--config", type=Path, default=default, help=about)
     path: Path = parser.parse_args().config.absolute()
     try:
         text = path.read_text(encoding="utf-8")
@@ -59,7 +61,10 @@ def refuse(why: Exception) -> NoReturn:
 def listen(host: str, port: int) -> socket.socket:
     """OSError if the address cannot be had. uvicorn would end the program by itself."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
 async def serve(

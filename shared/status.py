@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
@@ -39,12 +39,14 @@ class Step:
     STOPPING = "stopping current model"
     AWAITING_TURN = "waiting for a turn"
     AWAITING_SLOT = "waiting for a slot"
+    AWAITING_BOX = "waiting for its box"  # which cannot be reached at the moment
 
 
-ProgressSource = Literal["engine", "io", "vram", "history"]
-MemorySource = Literal["declared", "learned", "estimated", "unknown"]
-LoadSource = Literal["history", "size", "unknown"]
-PlanAction = Literal["start", "drain", "keep", "wait"]
+# Text, not literals: a reader must not lose a box over a word that a newer sidecar uses.
+ProgressSource = str  # engine, io, vram, history
+MemorySource = str  # declared, learned, estimated, unknown
+LoadSource = str  # history, size, unknown
+PlanAction = str  # start, drain, wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class MemoryRow:
-    kind: Literal["gpu", "host"]
+    kind: str  # gpu, host
     total: int
     used: int
     free: int

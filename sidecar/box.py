@@ -17,7 +17,7 @@ from typing import Literal
 from shared.demand import Demand
 from shared.status import Phase, ProgressSource
 from sidecar.demand import BY_HAND, Demands, Want
-from sidecar.engine import Do, Engine, Model, Story
+from sidecar.engine import Do, Engine, Model, Switch
 from sidecar.estimate import UNKNOWN_LOAD, History
 from sidecar.machine import Effect, Exit, Fact, Machine
 from sidecar.memory import Bytes, does_not_fit, placements, subtract
@@ -49,13 +49,14 @@ class Box:
             )
             for id, model in models.items()
         }
-        self.stories: dict[str, Story] = {}
+        self.switches: dict[str, Switch] = {}
         self.claims: tuple[Claim, ...] = ()
         self.waits: tuple[Wait, ...] = ()
         self.seq = 0
         self.news = True  # something that watchers must hear at once
         self.changed = True  # something that watchers may hear a little later
         self.closing = False
+        self.obstacles: Mapping[str, Exit] = {}  # models that cannot be started, and why
         self.demands = Demands(frozenset(models))
         self._patience = patience
         self.taken_by_strangers: Bytes = {}
@@ -146,17 +147,25 @@ class Box:
         for engine in others:
             effects += self._send_away(engine, now, f"switched to {model} by hand")
         if self.engines[model].machine.phase is Phase.IDLE:
-            self._begin_story(model, leaving, now)
+            self._begin_switch(model, leaving, now)
         return effects + self.load(model, now)
 
     def close(self, now: float) -> list[Do]:
         """Admit nobody, let what runs come to its end, then stop every engine."""
         self.closing = self.news = True
-        self.claims, self.waits, self.stories = (), (), {}
+        self.claims, self.waits, self.switches = (), (), {}
         effects: list[Do] = []
         for engine in self.engines.values():
             effects += self._let_go(engine, now, "the sidecar is shutting down")
         return effects
+
+    def found(self, obstacles: Mapping[str, Exit], now: float) -> list[Do]:
+        """A look at the files has shown what cannot be started."""
+        self.news |= obstacles != self.obstacles
+        for gone in self.obstacles.keys() - obstacles.keys():
+            self.engines[gone].machine.forgive(now)
+        self.obstacles = obstacles
+        return self._settle(now)
 
     def fit_problem(self, model: str) -> str | None:
         """Why this box can never hold the model, if so."""
@@ -171,11 +180,21 @@ class Box:
         """Ask the planner what follows, and carry it out."""
         done = list(effects or ())
         self.changed |= self.demands.forget_silent(now)
-        wants = self.wants()
-        if self.closing or not (wants or self.claims or self.waits or self.stories):
+        wants = self._without_the_hopeless(self.wants(), now)
+        if self.closing or not (wants or self.claims or self.waits or self.switches):
             self._replan_at = math.inf
             return done
         return done + self._carry_out(plan(self._facts(wants, now)), now)
+
+    def _without_the_hopeless(self, wants: dict[str, Want], now: float) -> dict[str, Want]:
+        """Who waits for what cannot start is answered, and costs no other model its place."""
+        hopeless = [m for m in wants if m in self.obstacles and not self.engines[m].booking]
+        for model in hopeless:
+            engine = self.engines[model]
+            engine.machine.cannot_start(self.obstacles[model], now)
+            engine.wanted_by_hand = None
+            self.news = True
+        return {model: want for model, want in wants.items() if model not in hopeless}
 
     def _carry_out(self, decided: Plan, now: float) -> list[Do]:
         self.news |= [w.model for w in decided.waits] != [w.model for w in self.waits]
@@ -185,15 +204,15 @@ class Box:
         for keep in decided.keeps:
             done += self._tell(self._decided(keep.model, keep.because), Fact.KEPT, now)
         for claim in decided.claims:
-            self._begin_story(claim.model, claim.victims, now)
+            self._begin_switch(claim.model, claim.victims, now)
         for drain in decided.drains:
             done += self._let_go(self.engines[drain.model], now, drain.because)
         for start in decided.starts:
             engine = self._decided(start.model, start.because)
             engine.booking = start.booking
-            self._begin_story(start.model, (), now)
+            self._begin_switch(start.model, (), now)
             done += self._tell(engine, Fact.WANTED, now)
-        self._end_stories()
+        self._end_switches()
         return done
 
     def _decided(self, model: str, because: str) -> Engine:
@@ -238,18 +257,18 @@ class Box:
         self.news |= bool(effects)
         return [Do(engine.model.id, effect, engine.booking) for effect in effects]
 
-    def _begin_story(self, to: str, from_: tuple[str, ...], now: float) -> None:
-        if to not in self.stories:
+    def _begin_switch(self, to: str, from_: tuple[str, ...], now: float) -> None:
+        if to not in self.switches:
             self._switches += 1
-            self.stories[to] = Story(f"s-{self.boot}-{self._switches}", to, from_, now)
+            self.switches[to] = Switch(f"s-{self.boot}-{self._switches}", to, from_, now)
             self.news = True
 
-    def _end_stories(self) -> None:
-        """A switch whose load has ended, or whose claim was dropped, is no story any more."""
+    def _end_switches(self) -> None:
+        """A switch whose load has ended, or whose claim was dropped, is none any more."""
         claimed = {claim.model for claim in self.claims}
-        for name in list(self.stories):
+        for name in list(self.switches):
             if name not in claimed and self.engines[name].machine.phase is not Phase.STARTING:
-                del self.stories[name]
+                del self.switches[name]
                 self.news = True
 
     # What the planner is told.

@@ -5,6 +5,7 @@ Rule: every default stands here, beside its reason, and nowhere else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -25,6 +26,9 @@ from shared.settings import (
 # that batches (vLLM, SGLang) and is slow when it is fed one by one.
 _SLOTS = {"embedded": 4, "command": 16}
 
+_WORDS = ("{port}", "{path}", "{model}")
+_WORD = re.compile(r"\{[a-z_]+\}")
+
 
 def _slots(model: dict[str, Any]) -> int:
     return _SLOTS[model["engine"]]
@@ -40,7 +44,9 @@ class ModelConfig(Settings):
         default=(), validate_default=True
     )  # may hold {port} {path} {model}
     stop_command: tuple[str, ...] = ()  # before SIGTERM: `docker stop`, for one
-    env: Mapping[str, str] = {}  # may hold {key}, the key of this launch
+    env: Mapping[str, str] = Field(
+        {}, validate_default=True
+    )  # may hold {key}, the key of this launch
     health: str = "/health"  # 2xx = ready; llama-server, vLLM and SGLang all have it
     served_name: str = ""  # what the engine is told as `model`; unset: the id
     vram: Size | None = None  # None: estimated from the GGUF file
@@ -79,6 +85,20 @@ class ModelConfig(Settings):
         if shown:
             said = "must not hold {key}, which `ps` would show to everyone: pass it in `env`"
             raise Refusals([((n,), said) for n in shown])
+        return arguments
+
+    @field_validator("args", "command", "stop_command")
+    @classmethod
+    def _words_in_braces_are_known(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [
+            (n, word)
+            for n, argument in enumerate(arguments)
+            for word in _WORD.findall(argument)
+            if word not in _WORDS
+        ]
+        if unknown:
+            known = ", ".join(_WORDS)
+            raise Refusals([((n,), f"{word} is none of {known}") for n, word in unknown])
         return arguments
 
     @field_validator("health")

@@ -21,7 +21,7 @@ CAUSES: tuple[tuple[Cause, str], ...] = (
     (
         "bad_flag",
         r"invalid argument|unrecognized argument|unknown argument|unknown option|invalid option"
-        r"|invalid choice|no such option",
+        r"|invalid choice|no such option|arguments are required",
     ),
     ("file_missing", r"no such file|file not found|does not exist|failed to open|cannot open"),
 )
@@ -40,10 +40,6 @@ def could_not_start(program: str, error: OSError) -> Exit:
     missing = isinstance(error, FileNotFoundError | NotADirectoryError)
     cause: Cause = "file_missing" if missing else "crashed"
     return Exit(cause, f"{program} cannot be started: {error.strerror or error}")
-
-
-def file_missing(path: str) -> Exit:
-    return Exit("file_missing", f"there is no file {path}")
 
 
 def ended(code: int) -> str:

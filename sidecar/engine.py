@@ -38,7 +38,7 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Switch:
     """A switch, from the first drain to the readiness of its model."""
 
     id: str

@@ -54,8 +54,7 @@ class History:
 class Shape:
     """What a GGUF header says that decides the size of the KV cache."""
 
-    layers: int
-    kv_heads: int
+    kv_heads: int  # over all layers
     key_length: int
     value_length: int
     context_length: int  # what the model was made for
@@ -64,5 +63,5 @@ class Shape:
 
 def memory_need(file_size: int, shape: Shape, context: int) -> int:
     """Bytes: the weights, the KV cache of one unified context, and llama.cpp's buffers."""
-    per_token = shape.layers * shape.kv_heads * (shape.key_length + shape.value_length) * KV_BYTES
+    per_token = shape.kv_heads * (shape.key_length + shape.value_length) * KV_BYTES
     return file_size + per_token * context + COMPUTE

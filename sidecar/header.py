@@ -22,17 +22,20 @@ def read(path: Path) -> Shape | None:
             return default if field is None else field.contents()
 
         heads = value("attention.head_count")
-        width = value("embedding_length") // heads
+        width = value("embedding_length") // heads if heads else 0  # without attention: Mamba
+        kv_heads = value("attention.head_count_kv", heads)
         file_type = fields.get("general.file_type")
         return Shape(
-            layers=value("block_count"),
-            kv_heads=value("attention.head_count_kv", heads),
+            # A hybrid model has a list of them: one number per layer.
+            kv_heads=sum(kv_heads)
+            if isinstance(kv_heads, list)
+            else kv_heads * value("block_count"),
             key_length=value("attention.key_length", width),
             value_length=value("attention.value_length", width),
             context_length=value("context_length"),
             quantisation=_short(LlamaFileType(file_type.contents())) if file_type else None,
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ArithmeticError, LookupError, TypeError, ValueError):
         return None
 
 

@@ -161,9 +161,9 @@ class Machine:
             target = ON_FACT[phase, fact]
         except KeyError:
             raise IllegalFact(f"{fact.name} while {phase}") from None
-        if fact is Fact.ALIVE and phase is STARTING:
+        if fact is Fact.ALIVE and phase is STARTING and self.step is not Step.AWAITING_READINESS:
             self.step = Step.AWAITING_READINESS
-            self.sign_of_life(now)
+            self.sign_of_life(now)  # only the first answer is: one may say "loading" for ever
         if fact is Fact.EXITED:
             self._ended(exit, now)
         if fact is Fact.OVERDUE and phase is STARTING:
@@ -199,6 +199,11 @@ class Machine:
         """The load moves: it has not stalled."""
         if self.phase is STARTING:
             self.deadline = min(self._must_be_ready, now + self._limits.stall)
+
+    def cannot_start(self, obstacle: Exit, now: float) -> None:
+        """A load that fails before it begins: who waits is told, and nobody leaves for it."""
+        assert self.phase is IDLE, "an engine that runs has been started"
+        self._load_failed(obstacle.cause, obstacle.how, now)
 
     def forgive(self, now: float) -> None:
         """Somebody asked by hand: what failed before counts no more."""

@@ -76,7 +76,7 @@ class _Planning:
     def _keep_victims_of(self, dropped: Claim) -> None:
         for name in dropped.victims:
             victim = self.facts.residents.get(name)
-            if victim is None or victim.phase is not Phase.SWITCHING:
+            if victim is None or victim.phase is not Phase.SWITCHING or not self._leaves(victim):
                 continue
             without_it = subtract(self._spare(), victim.booking)
             if all(without_it[pool] >= 0 for pool in victim.booking):  # no other claim needs it

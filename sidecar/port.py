@@ -24,8 +24,10 @@ def free() -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether anybody listens on it. On loopback the kernel says so at once."""
+    """Whether anybody listens on it. On loopback the kernel says so at once, but for a listener
+    that does not accept: it is not waited for."""
     with socket.socket() as probe:
+        probe.settimeout(0.01)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 LOG_LIMIT = 8 * 2**20  # bytes of the file; beyond, it is cut
+READ_AT_ONCE = 2**20  # bytes
 LINES_KEPT = 500  # in memory
 LINE_LIMIT = 2000  # characters of one line
 
@@ -27,35 +28,49 @@ class Log:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._new: deque[str] = deque(maxlen=LINES_KEPT)  # that nobody was handed yet
         self._rest = b""
         self._closed = False
         self._read = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._at = os.lseek(self._read, 0, os.SEEK_END)
 
     def poll(self) -> list[str]:
-        """The lines that came since the last call."""
-        new: list[str] = []
-        while chunk := os.pread(self._read, 65536, self._at):
-            self._at += len(chunk)
-            *whole, self._rest = (self._rest + chunk).split(b"\n")
-            new += [self._text(line) for line in whole]
-            self._rest = self._rest[: 4 * LINE_LIMIT]
-        if self._at > LOG_LIMIT:
-            os.ftruncate(self._read, 0)  # safe: the writer's descriptor appends
-            self._at = 0
-        self.lines.extend(new)
+        """The lines that came since the last call, of a flood the newest."""
+        self._look()
+        new = list(self._new)
+        self._new.clear()
         return new
 
     def tail(self, count: int) -> tuple[str, ...]:
         """The last lines, an unfinished one among them."""
-        if not self._closed:
-            self.poll()
+        self._look()
         lines = [*self.lines, self._text(self._rest)] if self._rest else list(self.lines)
         return tuple(lines[-count:])
 
+    def _look(self) -> None:
+        """Read what is there now, and not what is written meanwhile: one that writes faster than
+        we read would hold us for ever."""
+        if self._closed:
+            return
+        end = os.fstat(self._read).st_size
+        if self._at < end - READ_AT_ONCE:
+            self._at, self._rest = end - READ_AT_ONCE, b""
+        while self._at < end and (
+            chunk := os.pread(self._read, min(65536, end - self._at), self._at)
+        ):
+            self._at += len(chunk)
+            *whole, rest = (self._rest + chunk).split(b"\n")
+            self._rest = rest[: 4 * LINE_LIMIT]
+            lines = [self._text(line) for line in whole[-LINES_KEPT:]]
+            self.lines.extend(lines)
+            self._new.extend(lines)
+        if end > LOG_LIMIT:
+            os.ftruncate(self._read, 0)  # safe: the writer's descriptor appends
+            self._at = 0
+
     def close(self) -> None:
         """Nothing more is read; what was read last stays."""
-        self.poll()
+        self._look()
         self._closed = True
         os.close(self._read)
 
@@ -71,7 +86,12 @@ class Process:
         self.pid = popen.pid
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._popen = popen
-        self._pidfd = os.pidfd_open(popen.pid)
+        try:
+            self._pidfd = os.pidfd_open(popen.pid)
+        except OSError:  # no descriptor left: what we could not watch must not run
+            popen.kill()
+            popen.wait()
+            raise
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
 
     @classmethod
@@ -108,6 +128,7 @@ class Process:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
-        with contextlib.suppress(ProcessLookupError):  # children that the leader left behind
+        # Children that the leader left behind; those that are another user's now are not ours.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self.exited.set_result(self._popen.wait())

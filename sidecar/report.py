@@ -8,6 +8,7 @@ Rule 2: this file does no I/O, reads no clock and never awaits.
 
 from __future__ import annotations
 
+from shared import status
 from shared.status import (
     BUSIEST_FIRST,
     LoadError,
@@ -17,11 +18,10 @@ from shared.status import (
     PlanEntry,
     Status,
     Step,
-    Switch,
 )
 from sidecar.box import Box
 from sidecar.demand import BY_HAND, Want
-from sidecar.engine import Engine, Story
+from sidecar.engine import Engine, Switch
 from sidecar.memory import HOST, Memory, add, gpu
 
 
@@ -37,7 +37,7 @@ def report(box: Box, seen: Memory, now: float, wall: float) -> Status:
         phase=busiest.machine.phase if busiest else Phase.IDLE,
         step=busiest.machine.step if busiest else None,
         model=busiest.model.id if busiest else None,
-        switches=tuple(_switch(box, story, now) for story in box.stories.values()),
+        switches=tuple(_switch(box, switch, now) for switch in box.switches.values()),
         models=tuple(
             _model(box, engine, wants.get(id), now, wall) for id, engine in box.engines.items()
         ),
@@ -108,30 +108,30 @@ def _error(box: Box, engine: Engine, now: float, wall: float) -> LoadError | Non
     )
 
 
-def _switch(box: Box, story: Story, now: float) -> Switch:
-    target = box.engines[story.to]
-    shown = _shown(box, story)
+def _switch(box: Box, switch: Switch, now: float) -> status.Switch:
+    target = box.engines[switch.to]
+    shown = _shown(box, switch)
     machine = shown.machine
-    return Switch(
-        id=story.id,
-        to=story.to,
-        from_=story.from_,
+    return status.Switch(
+        id=switch.id,
+        to=switch.to,
+        from_=switch.from_,
         phase=machine.phase,
         step=machine.step or Step.STARTING,
-        elapsed_s=round(now - story.began, 3),
+        elapsed_s=round(now - switch.began, 3),
         progress=target.machine.progress,
         progress_source=target.machine.progress_source,
         eta_s=_eta(target, now),
     )
 
 
-def _shown(box: Box, story: Story) -> Engine:
+def _shown(box: Box, switch: Switch) -> Engine:
     """Whose phase tells where the switch is: the model's own once it starts; before, the
     busiest of those that must leave for it."""
-    target = box.engines[story.to]
+    target = box.engines[switch.to]
     if target.machine.phase is Phase.STARTING:
         return target
-    leaving = [box.engines[name] for name in story.from_] or list(box.engines.values())
+    leaving = [box.engines[name] for name in switch.from_] or list(box.engines.values())
     for phase in (Phase.SWITCHING, Phase.STOPPING):
         for engine in leaving:
             if engine.machine.phase is phase:
@@ -183,6 +183,7 @@ def _plan(box: Box) -> tuple[PlanEntry, ...]:
 
 def _problems(box: Box, seen: Memory) -> tuple[str, ...]:
     problems = [p for id in box.engines if (p := box.fit_problem(id)) is not None]
+    problems += [f"{id}: {obstacle.how}" for id, obstacle in box.obstacles.items()]
     return tuple(problems) + ((seen.problem,) if seen.problem else ())
 
 

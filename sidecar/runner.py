@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import httpx
 import structlog
 
-from sidecar import diagnosis, port
+from sidecar import diagnosis, obstacles, port
 from sidecar.engines import reports
 from sidecar.engines.launch import Launch
 from sidecar.machine import Exit, Fact
@@ -85,9 +85,10 @@ class Runner:
         launch = self.launch
         if self._told_to_go:
             return Exit("crashed", "told to go before it had started")
-        if launch.file is not None and not launch.file.exists():
-            return diagnosis.file_missing(str(launch.file))
         env = {**inherited(), **launch.env}
+        obstacle = obstacles.of_launch(launch, env)
+        if obstacle is not None:
+            return obstacle
         try:
             self._log = Log(self._log_path)
             if self._fifo is not None:
@@ -137,7 +138,6 @@ class Runner:
 
     async def _follow_log(self) -> None:
         assert self._log is not None
-        began = asyncio.get_running_loop().time()
         while True:
             lines = self._log.poll()
             if lines:
@@ -145,7 +145,7 @@ class Runner:
             if self.launch.health is None:
                 for line in lines:
                     self._read_report(line)
-            await asyncio.sleep(POLL_LOG_WHEN_READY if self._ready else pause(began))
+            await asyncio.sleep(POLL_LOG_WHEN_READY if self._ready else POLL)
 
     def _read_report(self, line: str) -> None:
         match reports.parse(line):

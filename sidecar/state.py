@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 from pathlib import Path
+from urllib.parse import quote
 
 
 class Held(Exception):
@@ -28,16 +28,18 @@ class StateFolder:
             holder = os.pread(self._lock, 32, 0).decode().strip()
             os.close(self._lock)
             raise Held(f"{path} is in use by the sidecar with pid {holder}") from None
+        for left in (path / "fifos").iterdir():  # by a sidecar that was killed
+            left.unlink()
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
     def log(self, model: str, launch: str) -> Path:
         """A new file for one launch; those of the model's earlier launches go."""
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", model)
+        name = quote(model, safe="")
         with contextlib.suppress(OSError):  # an old log that stays is no reason not to start
-            for old in (self.path / "logs").glob(f"{name}.*.log"):
+            for old in (self.path / "logs").glob(f"{name},*.log"):
                 old.unlink(missing_ok=True)
-        return self.path / "logs" / f"{name}.{launch}.log"
+        return self.path / "logs" / f"{name},{launch}.log"  # no model's id has a comma
 
     def fifo(self, launch: str) -> Path:
         return self.path / "fifos" / launch

@@ -22,7 +22,7 @@ import structlog
 from shared.demand import Demand
 from shared.status import Phase, Status
 from shared.watch import Watch
-from sidecar import memory, port
+from sidecar import memory, obstacles, port
 from sidecar.box import Box, Refusal
 from sidecar.catalogue import Known
 from sidecar.config import SidecarConfig
@@ -37,7 +37,7 @@ from sidecar.runner import Runner
 from sidecar.state import StateFolder
 
 COALESCE = 0.1  # seconds: in-flight counts, expiry and memory go out at most this often
-MEMORY_EVERY = 1.0  # seconds between two looks at what is really used
+LOOK_EVERY = 1.0  # seconds between two looks at what is really used, and at the models' files
 
 log = structlog.get_logger()
 
@@ -94,6 +94,7 @@ class Supervisor:
         self._seen = seen
         self._secret = secrets.token_bytes(32)
         self._runners: dict[str, Runner] = {}  # the last one of each model, running or not
+        self._problems: set[str] = set()  # that were logged
         self._timer: asyncio.TimerHandle | None = None
         self._later: asyncio.TimerHandle | None = None
 
@@ -104,7 +105,7 @@ class Supervisor:
         async with httpx.AsyncClient(trust_env=False) as self._health:
             try:
                 async with asyncio.TaskGroup() as self._tasks:
-                    self._tasks.create_task(self._watch_memory())
+                    self._tasks.create_task(self._watch_machine())
                     self._act([])
             finally:
                 for handle in (self._timer, self._later):
@@ -209,13 +210,18 @@ class Supervisor:
         if wait < float("inf"):
             self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._tick)
 
-    async def _watch_memory(self) -> None:
+    async def _watch_machine(self) -> None:
         while True:
+            self._act(self.box.found(self._obstacles(), time.monotonic()))
             self._seen = await self._reader.read()
             booked = memory.add(engine.booking for engine in self.box.engines.values())
-            self.box.changed = True
+            self.box.changed = True  # what is used changes by itself, strangers or not
             self._act(self.box.strangers(memory.strangers(self._seen, booked), time.monotonic()))
-            await asyncio.sleep(MEMORY_EVERY)
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _obstacles(self) -> dict[str, Exit]:
+        looked = {id: obstacles.of_model(known.config) for id, known in self.known.items()}
+        return {id: obstacle for id, obstacle in looked.items() if obstacle is not None}
 
     async def _until_no_engine_is_left(self) -> None:
         async for status in self.status:
@@ -234,6 +240,9 @@ class Supervisor:
         self.box.news = self.box.changed = False
         status = report(self.box, self._seen, time.monotonic(), time.time())
         self.status.set(status)
+        for problem in sorted(set(status.problems) - self._problems):
+            log.warning("problem", problem=problem)
+        self._problems = set(status.problems)
         for model in status.models:
             if model.phase is not before[model.id]:
                 self._log_phase(model.id, before[model.id], model.phase)
@@ -245,7 +254,8 @@ class Supervisor:
     def _log_phase(self, model: str, before: Phase, phase: Phase) -> None:
         engine = self.box.engines[model]
         failure = engine.machine.failure
-        log.info(
+        tell = log.warning if failure else log.info
+        tell(
             "phase",
             model=model,
             was=before,

@@ -48,12 +48,12 @@ def main() -> int:
     signal.signal(signal.SIGINT, stop)
     programs: list[subprocess.Popen[bytes]] = []
     try:
-        say("making the demo models, once ...")
-        subprocess.run([sys.executable, str(HERE / "make_models.py")], check=True)
         for program, port in PORTS.items():
             if taken(port):
                 say(f"port {port} is taken: is a {program} running already?")
+                say(f"else give it another in examples/demo/{program}.yaml")
                 return 1
+        subprocess.run([sys.executable, str(HERE / "make_models.py")], check=True)
         programs = [start("sidecar"), start("router")]
         wait_until_ready(programs)
         print(WELCOME, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from starlette.types import Receive, Scope, Send
 from router import call, names
 from router.config import RouterConfig
 from router.dispatch import Dispatch
+from router.failures import shutting_down
 from router.progress import known_dialect
 from router.relay import Relay, Upstream
 from router.request_id import request_id
 from router.view import BoxView
-from shared.errors import ModelNotFound, SwapyardError
+from shared.errors import InternalError, SwapyardError, Unavailable
 from shared.status import Phase
 from shared.wire import (
     REQUEST_HEADERS,
@@ -53,10 +55,18 @@ class Inference:
             async with while_client_stays(receive):
                 await self._serve(scope, id, body, answer)
         except ClientGone:
-            log.info("client left", request=id)
+            log.info("client left", request=id, path=scope["path"])
         except SwapyardError as error:
-            log.info("failed", request=id, code=error.code, message=error.message)
+            log.info(
+                "failed", request=id, path=scope["path"], code=error.code, message=error.message
+            )
             await answer.fail(error)
+        except asyncio.CancelledError:  # the router's farewell has taken too long
+            await answer.fail(shutting_down())
+            raise
+        except Exception:
+            log.exception("a fault of ours", request=id)
+            await answer.fail(InternalError())
 
     async def _serve(self, scope: Scope, id: str, body: bytes, answer: Answer) -> None:
         query = scope["query_string"].decode("latin-1")
@@ -71,18 +81,20 @@ class Inference:
                 dialect=dialect,
                 interval=self.config.progress.interval,
                 place=place,
-                upstream=self._upstream(scope, id, model),
+                upstream=self._upstream(scope, id),
                 answer=answer,
             )
             await relay.run()
             log.info("served", request=id, model=model, path=asked.path, **relay.summary())
 
     async def _resolve(self, name: str) -> str:
+        """A fresh router waits a little for its boxes before it says that there is no model."""
+        line, aliases = self.dispatch.line, self.aliases
         try:
-            return names.resolve(name, self.dispatch.line.models(), self.aliases)
-        except ModelNotFound:
+            return names.resolve(name, line.models(), aliases, line.unheard())
+        except Unavailable:
             await self.dispatch.boxes_heard()
-            return names.resolve(name, self.dispatch.line.models(), self.aliases)
+            return names.resolve(name, line.models(), aliases, line.unheard())
 
     def _dialect(self, scope: Scope, model: str) -> str:
         """The request's own wish, else the model's, else everybody's."""
@@ -93,16 +105,14 @@ class Inference:
         of_model = settings.progress.dialect if settings else None
         return of_model or self.config.progress.dialect
 
-    def _upstream(self, scope: Scope, id: str, model: str) -> Upstream:
-        boxes = self.dispatch.line.models()[model]
+    def _upstream(self, scope: Scope, id: str) -> Upstream:
         headers = [
             *(h for h in only(scope["headers"], REQUEST_HEADERS) if h[0] != b"x-request-id"),
             (b"x-request-id", id.encode()),
             (b"x-swapyard-router", self.dispatch.id.encode()),
             (b"accept-encoding", b"identity"),
         ]
-        served_names = {box.key: box.facts[model].served_name for box in boxes}
-        return Upstream(self.http, headers, self.keys, served_names)
+        return Upstream(self.http, headers, self.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +122,17 @@ class Models:
     dispatch: Dispatch
     aliases: Mapping[str, str]
 
-    async def __call__(self, request: Request) -> Response:
+    async def every(self, request: Request) -> Response:
         models = self.dispatch.line.models()
         data = [self._item(model, boxes) for model, boxes in sorted(models.items())]
         return JSONResponse({"object": "list", "data": data})
+
+    async def one(self, request: Request) -> Response:
+        line = self.dispatch.line
+        models = line.models()
+        name = request.path_params["model"]
+        id = names.resolve(name, models, self.aliases, line.unheard())
+        return JSONResponse(self._item(id, models[id]))
 
     def _item(self, model: str, boxes: list[BoxView]) -> dict[str, Any]:
         lengths = [box.facts[model].context_length for box in boxes]

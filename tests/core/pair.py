@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
-from router.line import Limits
+from router.line import LineLimits
 from router.queue import Ticket
 from shared.status import Phase
 from tests.core.pair_net import Clock, Network
@@ -44,7 +44,7 @@ class Pair:
         self.sidecars = {
             name: Sidecar(name, programs, room, patience, self.clock, self.net) for name in names
         }
-        limits = Limits(max_waiting=10_000, max_bytes=2**30, max_wait=max_wait, box_grace=15.0)
+        limits = LineLimits(max_waiting=10_000, max_bytes=2**30, max_wait=max_wait, box_grace=15.0)
         self.routers = [
             Router(f"router{n}", self.sidecars, limits, self.clock, self.net)
             for n in range(routers)
@@ -137,7 +137,7 @@ class Pair:
         """Nobody waits, nothing is planned, and every engine is ready or not there."""
         alive = [router for router in self.routers if router.alive]
         return all(not router.line.waiting() for router in alive) and all(
-            not (sidecar.box.claims or sidecar.box.waits or sidecar.box.stories)
+            not (sidecar.box.claims or sidecar.box.waits or sidecar.box.switches)
             and all(
                 engine.machine.phase in (Phase.IDLE, Phase.READY) and not engine.machine.in_flight
                 for engine in sidecar.box.engines.values()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from router.line import Effect, Fail, Limits, Line, Send
+from router.line import Effect, Fail, Line, LineLimits, Send
 from shared.demand import TTL, Demand
 from shared.status import Status
 from tests.core.pair_net import Alarm, Clock, Network
@@ -76,7 +76,12 @@ class Courier:
 
 class Router:
     def __init__(
-        self, id: str, sidecars: Mapping[str, Sidecar], limits: Limits, clock: Clock, net: Network
+        self,
+        id: str,
+        sidecars: Mapping[str, Sidecar],
+        limits: LineLimits,
+        clock: Clock,
+        net: Network,
     ) -> None:
         self.id = id
         self.alive = True

@@ -65,7 +65,7 @@ def test_a_switch_is_one_story_from_the_first_drain_to_readiness() -> None:
     [start] = box.heard("r", says(1, a=waits()), 0)
     assert start == Do("a", SPAWN, {"gpu0": 8})
     assert box.saw("a", Fact.ALIVE, 1) == box.saw("a", Fact.HEALTHY, 2) == []
-    assert box.stories == {}
+    assert box.switches == {}
     assert box.admit("a", "r", 2) is None
     # b waits; a has c = 5 s, an unknown load's, and so a visit until 3 + 2 c.
     assert box.heard("r", says(2, a=waits(0, sent=1), b=waits(1)), 3) == []
@@ -76,23 +76,49 @@ def test_a_switch_is_one_story_from_the_first_drain_to_readiness() -> None:
     assert (box.deadline(12), [w.model for w in box.waits]) == (13, ["b"])
     assert box.tick(13) == []
     assert (phase(box, "a"), box.admit("a", "r", 13)) == (Phase.SWITCHING, "draining")
-    [story] = box.stories.values()
+    [story] = box.switches.values()
     assert (story.to, story.from_, story.began) == ("b", ("a",), 13)
     assert did(box.release("a", 2, 14)) == [("a", STOP)]
     assert box.admit("a", "r", 14) == "not_ready"
     assert did(box.saw("a", Fact.EXITED, 14.5)) == [("b", SPAWN)]
-    assert box.stories["b"] == story
+    assert box.switches["b"] == story
     assert box.saw("b", Fact.HEALTHY, 16.5) == []
-    assert box.stories == {}
+    assert box.switches == {}
     history_a, history_b = box.engines["a"].history, box.engines["b"].history
     assert (history_a.load, history_a.service, history_a.stop) == (2, 12, 0.5)
     assert history_b.load == 2
 
 
+def test_what_cannot_be_started_costs_no_other_model_its_place() -> None:
+    box = loaded(make_box(), "a")
+    box.found({"b": Exit("file_missing", "there is no file")}, 5)
+    assert box.heard("r", says(1, b=1), 10) == []
+    assert phase(box, "a") is Phase.READY
+    failure = box.engines["b"].machine.failure
+    assert failure is not None
+    assert (failure.code, failure.cause, failure.at) == ("load_failed", "file_missing", 10)
+    assert "b" not in box.wants()  # who waited is answered
+    assert box.load("b", 11) == []
+    assert box.engines["b"].wanted_by_hand is None
+
+
+def test_an_obstacle_that_is_gone_is_forgiven_and_one_of_a_running_engine_is_no_matter() -> None:
+    box = make_box()
+    box.found({"b": Exit("file_missing", "there is no file")}, 0)
+    for at in range(1, 5):
+        box.heard("r", says(at, b=1), at)
+    assert box.engines["b"].machine.retry_at > 5
+    assert box.found({}, 5) == []
+    assert did(box.heard("r", says(9, b=1), 6)) == [("b", SPAWN)]
+    box.found({"b": Exit("file_missing", "there is no file")}, 7)
+    box.heard("r", says(10, b=1), 7)
+    assert phase(box, "b") is Phase.STARTING
+
+
 def test_stories_have_names_of_their_own() -> None:
     box = make_box(model("a", 5), model("b", 5))
     box.heard("r", says(1, a=1, b=1), 0)
-    assert [story.id for story in box.stories.values()] == ["s-9f2c-1", "s-9f2c-2"]
+    assert [story.id for story in box.switches.values()] == ["s-9f2c-1", "s-9f2c-2"]
 
 
 def test_a_switch_that_nobody_waits_for_any_more_is_called_off() -> None:
@@ -101,9 +127,9 @@ def test_a_switch_that_nobody_waits_for_any_more_is_called_off() -> None:
     box.admit("a", None, 0)
     box.heard("r", says(1, b=1), 1)
     box.heard("r", says(2, b=waits(1, oldest=19)), 20)
-    assert (phase(box, "a"), set(box.stories)) == (Phase.SWITCHING, {"b"})
+    assert (phase(box, "a"), set(box.switches)) == (Phase.SWITCHING, {"b"})
     assert box.heard("r", says(3), 21) == []
-    assert (phase(box, "a"), box.stories, box.claims) == (Phase.READY, {}, ())
+    assert (phase(box, "a"), box.switches, box.claims) == (Phase.READY, {}, ())
     assert box.engines["a"].because == "nobody waits for b any more"
     assert box.admit("a", None, 21) is None
 
@@ -150,7 +176,7 @@ def test_a_failed_load_is_not_tried_again_for_the_same_waiters() -> None:
     box = make_box()
     box.heard("r", says(1, a=1), 0)
     assert box.saw("a", Fact.EXITED, 1, CRASH) == []
-    assert (box.stories, box.wants()) == ({}, {})
+    assert (box.switches, box.wants()) == ({}, {})
     assert box.heard("r", says(2, a=waits(1, oldest=2)), 2) == []
     assert did(box.heard("r", says(3, a=waits(1, oldest=0.5)), 2)) == [("a", SPAWN)]
 
@@ -298,7 +324,7 @@ def test_a_switch_by_hand_leaves_this_model_and_the_pinned_ones() -> None:
     effects = box.switch("c", 1)
     assert did(effects) == [("a", STOP), ("b", STOP)]
     assert box.engines["a"].because == "switched to c by hand"
-    [story] = box.stories.values()
+    [story] = box.switches.values()
     assert (story.to, story.from_) == ("c", ("a", "b"))
     assert did(box.saw("a", Fact.EXITED, 2)) == [("c", SPAWN)]
     assert phase(box, "p") is Phase.READY
@@ -307,7 +333,7 @@ def test_a_switch_by_hand_leaves_this_model_and_the_pinned_ones() -> None:
 def test_a_switch_by_hand_to_a_model_that_is_here_only_sends_the_others_away() -> None:
     box = loaded(make_box(model("a", 3), model("b", 3)), "a", "b")
     assert did(box.switch("a", 1)) == [("b", STOP)]
-    assert (phase(box, "a"), box.stories) == (Phase.READY, {})
+    assert (phase(box, "a"), box.switches) == (Phase.READY, {})
 
 
 def test_a_switch_by_hand_is_the_newest_word_of_the_operator() -> None:
@@ -341,9 +367,9 @@ def test_a_box_that_closes_plans_nothing_any_more() -> None:
     box = loaded(make_box(model("a"), model("b"), model("p", pinned=True)), "a")
     box.admit("a", None, 1)
     box.heard("r", says(1, b=waits(1, oldest=60), p=1), 60)
-    assert (box.claims != (), box.waits != (), box.stories != {}) == (True, True, True)
+    assert (box.claims != (), box.waits != (), box.switches != {}) == (True, True, True)
     box.close(61)
-    assert (box.claims, box.waits, box.stories) == ((), (), {})
+    assert (box.claims, box.waits, box.switches) == ((), (), {})
     assert box.deadline(61) == 63  # when the router is forgotten
 
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from sidecar.diagnosis import LINES_TOLD, could_not_start, diagnose, ended, file_missing
+from sidecar.diagnosis import LINES_TOLD, could_not_start, diagnose, ended
 from sidecar.machine import Cause
 
 
@@ -60,8 +60,6 @@ def test_a_program_that_is_not_there_is_a_missing_file() -> None:
     missing = could_not_start("prog", FileNotFoundError(errno.ENOENT, "No such file"))
     assert (missing.cause, missing.how) == ("file_missing", "prog cannot be started: No such file")
     assert could_not_start("a/b", NotADirectoryError(errno.ENOTDIR, "x")).cause == "file_missing"
-    assert file_missing("/m.gguf").cause == "file_missing"
-    assert file_missing("/m.gguf").how == "there is no file /m.gguf"
 
 
 def test_a_program_that_may_not_run_is_no_missing_file() -> None:

@@ -32,7 +32,7 @@ def test_an_estimate_names_its_source_and_without_one_there_is_no_number() -> No
 
 
 def test_a_model_needs_its_weights_and_the_cache_of_its_context() -> None:
-    qwen3_8b = Shape(36, kv_heads=8, key_length=128, value_length=128, context_length=40960)
+    qwen3_8b = Shape(kv_heads=36 * 8, key_length=128, value_length=128, context_length=40960)
     small, large = memory_need(5 * 2**30, qwen3_8b, 4096), memory_need(5 * 2**30, qwen3_8b, 8192)
     assert large - small == 4096 * 144 * 1024  # 144 KiB a token, as llama.cpp reports
     assert small == 5 * 2**30 + 576 * 2**20 + 64 * 2**20

@@ -275,6 +275,7 @@ def test_a_load_that_moves_has_not_stalled() -> None:
     engine.sign_of_life(9)
     assert engine.deadline == 29
     assert not engine.progressed(0.1, "engine", 11)  # the same again is no sign of life
+    engine.saw(Fact.ALIVE, 12)  # nor is "loading", said again
     assert engine.deadline == 29
 
 

@@ -422,6 +422,12 @@ def test_a_claim_is_dropped_when_nobody_waits_and_its_victim_goes_back() -> None
     assert (keep.model, keep.because) == ("a", "nobody waits for b any more")
 
 
+def test_a_victim_of_two_dropped_claims_goes_back_once() -> None:
+    leaving = resident("a", 10, Phase.SWITCHING, in_flight=1)
+    decided = planned(leaving, wants={}, claims=(claim("b", 5, "a"), claim("c", 5, "a")))
+    assert [keep.model for keep in decided.keeps] == ["a"]
+
+
 def test_a_victim_that_is_gone_or_stopping_does_not_go_back() -> None:
     stopping = resident("a", 10, Phase.STOPPING)
     decided = planned(stopping, wants={}, claims=(claim("b", 20, "a", "gone"),))

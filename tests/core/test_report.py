@@ -262,3 +262,9 @@ def test_the_plan_says_what_is_done_and_what_waits_with_the_reason_for_each() ->
             "wait", "d", "1 waiting, oldest 10.0 s; nothing that may leave would make enough room"
         ),
     )
+
+
+def test_what_cannot_be_started_is_a_problem_of_the_box() -> None:
+    box = make_box()
+    box.found({"a": Exit("file_missing", "there is no file /a.gguf")}, 0)
+    assert shown(box, 1).problems == ("a: there is no file /a.gguf",)

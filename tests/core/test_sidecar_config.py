@@ -158,3 +158,10 @@ def test_a_box_is_not_opened_to_others_by_accident() -> None:
     (line,) = problems(text)
     assert line.startswith("sidecar.yaml:2: listen: would let other machines in")
     assert parse(text + "\nopen: true").listen.host == "0.0.0.0"
+
+
+def test_a_word_in_braces_that_means_nothing_is_a_problem() -> None:
+    text = "models: {a: {engine: command, command: [p, '{port}', '{prot}', '{\"json\": 1}']}}"
+    assert problems(text) == [
+        "sidecar.yaml:1: models.a.command[2]: {prot} is none of {port}, {path}, {model}"
+    ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from router.story import Story, served_on, story_of
@@ -20,11 +22,11 @@ SWITCH = Switch(
 )
 
 
-def test_with_no_box_nothing_is_told_but_that_it_waits_for_a_turn() -> None:
+def test_with_no_box_nothing_is_told_but_that_it_waits_for_one() -> None:
     unheard = BoxView("http://a", name="http://a")
     for box in (None, unheard):
         story = story_of("x", box)
-        assert (story.phase, story.step, story.box) == (Phase.IDLE, "waiting for a turn", None)
+        assert (story.phase, story.step, story.box) == (Phase.IDLE, "waiting for its box", None)
         assert (story.at, story.from_, story.ready_at, story.progress) == (None, (), None, None)
 
 
@@ -64,7 +66,7 @@ def test_a_model_that_the_box_does_not_report_is_idle() -> None:
 
 
 def test_a_tell_carries_the_story_and_the_place_of_one_request() -> None:
-    story = story_of("x", view("a", idle("x"), now=10.0, switches=(SWITCH,)))
+    story = story_of("x", view("a", replace(idle("x"), slots=3), now=10.0, switches=(SWITCH,)))
     tell = story.tell(position=3, elapsed=1.23456, now=11.04)
     assert (tell.model, tell.phase, tell.step, tell.box) == (
         "x",
@@ -80,6 +82,13 @@ def test_a_load_that_takes_longer_than_expected_has_no_eta() -> None:
     story = story_of("x", view("a", idle("x"), now=10.0, switches=(SWITCH,)))
     assert story.tell(position=1, elapsed=0.0, now=14.0).eta_s == 0.0
     assert story.tell(position=1, elapsed=0.0, now=14.1).eta_s is None
+
+
+def test_who_is_not_served_as_soon_as_the_model_is_ready_has_no_eta() -> None:
+    story = story_of("x", view("a", replace(idle("x"), slots=2), now=10.0, switches=(SWITCH,)))
+    assert story.tell(position=2, elapsed=0.0, now=11.0).eta_s == 3.0
+    assert story.tell(position=3, elapsed=0.0, now=11.0).eta_s is None
+    assert story_of("x", view("a", now=10.0, switches=(SWITCH,))).slots == 1
 
 
 def test_only_phase_step_models_and_box_are_told_at_once() -> None:

@@ -9,7 +9,7 @@ import anyio
 import httpx
 
 from tests.e2e.pair import ask, chat, fake
-from tests.harness import Server, client, router, sidecar, until
+from tests.harness import Server, client, free_port, router, sidecar, until
 
 BOXES = ("first", "second")
 
@@ -70,3 +70,46 @@ async def test_a_model_moves_to_another_box_when_its_box_is_gone(tmp_path: Path)
         await boxes[gone].program.wait()
         again = await http.post("/v1/chat/completions", json=chat("one", stream=False))
         assert again.headers["x-swapyard-box"] == BOXES[1 - gone]
+
+
+async def test_a_box_that_comes_later_serves_who_waits_elsewhere(tmp_path: Path) -> None:
+    for folder in (*BOXES, "router"):
+        (tmp_path / folder).mkdir()
+    slow = fake("one", "--load-seconds", "60")
+    quick = fake("one", more=", served_name: another-name")
+    port = free_port()
+    urls = f"sidecars: [{{url: 'http://127.0.0.1:{port}'}}, {{url: '%s'}}]"
+    async with (
+        sidecar(tmp_path / "first", f"box: first\nmodels:\n{slow}") as first,
+        router(tmp_path / "router", urls % first.url) as front,
+        client(front.url, timeout=30) as http,
+    ):
+        answers: list[Any] = []
+
+        async def wait_for_it() -> None:
+            answers.append(await ask(http, chat("one")))
+
+        async def somebody_waits() -> bool:
+            return bool((await http.get("/api/fleet")).json()["line"])
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait_for_it)
+            await until(somebody_waits)
+            text = f"box: second\nmodels:\n{quick}"
+            async with (
+                sidecar(tmp_path / "second", text, port=port) as second,
+                client(second.url) as by_hand,
+            ):
+                await by_hand.post("/models/one/load")
+                await until(lambda: answers)
+        assert answers[0].done
+        assert answers[0].chunks[0]["model"] == "another-name"
+
+
+async def test_a_model_of_a_box_that_was_never_heard_may_come(tmp_path: Path) -> None:
+    (tmp_path / "router").mkdir()
+    text = f"sidecars: [{{url: 'http://127.0.0.1:{free_port()}'}}]"
+    async with router(tmp_path / "router", text) as front, client(front.url) as http:
+        answer = await http.post("/v1/chat/completions", json=chat("one", stream=False))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "box_unreachable")
+    assert answer.headers["x-should-retry"] == "true"

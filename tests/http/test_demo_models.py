@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gguf
 
+from sidecar.header import read
 from tests.harness import ROOT
 
 PROGRAM = ROOT / "examples" / "demo" / "make_models.py"
@@ -43,3 +44,34 @@ def test_a_model_that_is_there_is_not_made_again(tmp_path: Path) -> None:
 def test_only_the_finished_model_stays_in_the_folder(tmp_path: Path) -> None:
     path, _ = make(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def odd_model(path: Path, heads: int, kv_heads: int | list[int]) -> Path:
+    writer = gguf.GGUFWriter(path, "odd")
+    writer.add_context_length(4096)
+    writer.add_embedding_length(64)
+    writer.add_block_count(4)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return path
+
+
+def test_a_header_of_a_hybrid_model_counts_each_layer(tmp_path: Path) -> None:
+    shape = read(odd_model(tmp_path / "hybrid.gguf", 8, [0, 8, 0, 8]))
+    assert shape is not None
+    assert (shape.kv_heads, shape.key_length) == (16, 8)
+
+
+def test_a_header_of_a_model_without_attention_has_no_cache(tmp_path: Path) -> None:
+    shape = read(odd_model(tmp_path / "mamba.gguf", 0, 0))
+    assert shape is not None
+    assert (shape.kv_heads, shape.key_length) == (0, 0)
+
+
+def test_what_is_no_model_has_no_header(tmp_path: Path) -> None:
+    (tmp_path / "no.gguf").write_text("models: {}")
+    assert read(tmp_path / "no.gguf") is None
+    assert read(tmp_path / "nowhere.gguf") is None

@@ -188,7 +188,7 @@ async def test_an_unfinished_line_is_shown_and_never_told_twice(tmp_path: Path, 
     log = Log(tmp_path / "log")
     async with running(tmp_path, "printf 'one\\ntw'; read it; echo o", fifo) as process:
         await until(lambda: log.tail(9) == ("one", "tw"))
-        assert log.poll() == []
+        assert log.poll() == ["one"]
         write(fifo, "")
         await process.exited
     assert log.poll() == ["two"]
@@ -234,3 +234,21 @@ async def test_an_engine_never_outlives_its_supervision(tmp_path: Path) -> None:
         supervision.cancel()
         await asyncio.wait({supervision})
         assert await asyncio.wait_for(process.exited, 5) == -signal.SIGKILL
+
+
+def test_what_was_shown_to_somebody_is_still_news_to_who_follows_the_log(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    (tmp_path / "log").write_text("ready\nhalf")
+    assert log.tail(5) == ("ready", "half")
+    assert log.poll() == ["ready"]
+    assert log.poll() == []
+    log.close()
+
+
+def test_of_a_flood_the_newest_is_read_and_no_more_at_once(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    (tmp_path / "log").write_text("".join(f"{n}\n" for n in range(500_000)))
+    lines = log.poll()
+    assert lines[-1] == "499999"
+    assert len(lines) == LINES_KEPT
+    log.close()
