@@ -31,7 +31,7 @@ test-core: install ## the pure cores, in seconds
 	$(BIN)/coverage report
 
 bench: install ## the figures of the README, as JSON
-	$(BIN)/python -m bench
+	@$(BIN)/python -m bench
 
 docs: install ## write the generated parts of the documentation
 	$(BIN)/python docs/generate.py

@@ -21,7 +21,7 @@ from sidecar.engines.launch import Launch
 from sidecar.machine import Exit, Fact
 from sidecar.process import Log, Process
 
-POLL = 0.01  # seconds, while a load is young: what a switch may wait for a poll
+POLL = 0.005  # seconds, while a load is young: half of it is what a switch waits for a poll
 POLL_LATER = 0.1
 YOUNG = 2.0  # seconds
 POLL_LOG_WHEN_READY = 1.0
