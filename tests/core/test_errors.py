@@ -11,6 +11,7 @@ from shared.errors import (
     DoesNotFit,
     EngineFailed,
     EngineStalled,
+    InternalError,
     InvalidRequest,
     LoadFailed,
     ModelNotFound,
@@ -33,6 +34,7 @@ SURFACE = [
     (Unavailable("m", code="queue_full"), 503, "queue_full", True),
     (QueueTimeout(600.4), 504, "queue_timeout", True),
     (EngineFailed("m", code="engine_died"), 502, "engine_died", False),
+    (InternalError(), 500, "internal_error", False),
     (EngineStalled(300.0), 504, "engine_stalled", False),
 ]
 

@@ -346,3 +346,8 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 @given(st.dictionaries(WORDS, TREES, max_size=5))
 def test_no_document_breaks_the_reader(document: dict[str, Any]) -> None:
     _read_or_refuse(yaml.safe_dump(document))
+
+
+def test_an_address_is_written_as_it_was_read() -> None:
+    for text in ("127.0.0.1:8090", "[::1]:8090", "localhost:80"):
+        assert str(Listen.parse(text)) == text
