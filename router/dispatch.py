@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from router.line import Effect, Fail, Line, LineLimits, News, Send
+from router.effects import Effect, Fail, News, Send
+from router.line import Line, LineLimits
 from router.queue import Ticket
 from router.story import Tell
 from shared.errors import SwapyardError

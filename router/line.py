@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from router.effects import Effect, Fail, News, Send
 from router.failures import failed_load, load_failed, nobody_can, queue_full, shutting_down
 from router.placement import candidates, choose, with_most_room
 from router.queue import Queue, Ticket
@@ -30,33 +31,6 @@ class LineLimits:
     max_bytes: int
     max_wait: float  # seconds
     box_grace: float  # seconds that a lost box is waited for
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """It is this request's turn, on this box. `reason`: why there."""
-
-    ticket: Ticket
-    box: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """Nobody will serve this request."""
-
-    ticket: Ticket
-    error: SwapyardError
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """Those who wait for this model have something new to be told at once."""
-
-    model: str
-
-
-Effect = Send | Fail | News
 
 
 class Line:

@@ -20,7 +20,7 @@ import httpx
 
 from router.call import Call, with_model
 from router.dispatch import Place
-from router.line import Send
+from router.effects import Send
 from router.progress import OFF, Stream, format_of, frame, interval, served, switching
 from shared.errors import EngineFailed
 from shared.wire import RESPONSE_HEADERS, Answer, Headers, is_events, only

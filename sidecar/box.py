@@ -18,10 +18,10 @@ from shared.demand import Demand
 from shared.status import Phase, ProgressSource
 from sidecar.demand import BY_HAND, Demands, Want
 from sidecar.engine import Do, Engine, Model, Switch
-from sidecar.estimate import UNKNOWN_LOAD, History
+from sidecar.estimate import History
 from sidecar.machine import Effect, Exit, Fact, Machine
 from sidecar.memory import Bytes, does_not_fit, placements, subtract
-from sidecar.plan import Candidate, Claim, Facts, Plan, Resident, Wait
+from sidecar.plan import Claim, Facts, Plan, Wait
 from sidecar.planner import plan
 
 Refusal = Literal["not_ready", "busy", "draining"]
@@ -277,8 +277,8 @@ class Box:
         return Facts(
             now=now,
             capacity=self._whole_box(),
-            candidates={id: self._candidate(self.engines[id]) for id in wants},
-            residents={id: r for id, e in self.engines.items() if (r := self._resident(e))},
+            candidates={id: self.engines[id].candidate(self._whole_box()) for id in wants},
+            residents={id: r for id, e in self.engines.items() if (r := e.resident())},
             wants=wants,
             due=self.demands.due(now),
             claims=tuple(self._claim(claim) for claim in self.claims),
@@ -300,13 +300,6 @@ class Box:
                 wants[id] = Want(waiting, min(heard.oldest, since), heard.routers)
         return {id: want for id, want in wants.items() if self.engines[id].placements}
 
-    def _candidate(self, engine: Engine) -> Candidate:
-        load, _ = engine.history.load_estimate()
-        possible = engine.placements
-        if engine.model.need.bytes is None:
-            possible = (self._whole_box(),)
-        return Candidate(possible, load or UNKNOWN_LOAD, engine.machine.retry_at)
-
     def _claim(self, claim: Claim) -> Claim:
         """As it was made; a claim on the whole box, as large as the box is now."""
         if self.engines[claim.model].model.need.bytes is None:
@@ -316,20 +309,3 @@ class Box:
     def _whole_box(self) -> Bytes:
         """What engines may take, but for what strangers took."""
         return subtract(self.capacity, self.taken_by_strangers)
-
-    def _resident(self, engine: Engine) -> Resident | None:
-        machine = engine.machine
-        if machine.phase is Phase.IDLE:
-            return None
-        return Resident(
-            model=engine.model.id,
-            phase=machine.phase,
-            booking=engine.booking,
-            in_flight=machine.in_flight,
-            slots=engine.model.slots,
-            ready_at=machine.ready_at,
-            last_used=machine.last_used,
-            stop_s=engine.history.stop or 0.0,
-            service_s=engine.history.service or 0.0,
-            pinned=engine.model.pinned,
-        )

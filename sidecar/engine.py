@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sidecar.estimate import History
+from shared.status import Phase
+from sidecar.estimate import UNKNOWN_LOAD, History
 from sidecar.machine import Effect, Limits, Machine
 from sidecar.memory import Bytes, Need
+from sidecar.plan import Candidate, Resident
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,30 @@ class Engine:
     booking: Bytes = field(default_factory=dict)
     wanted_by_hand: float | None = None  # since when an operator waits for it
     because: str = ""  # why it was last told to come or to go
+
+    def candidate(self, whole_box: Bytes) -> Candidate:
+        """What the planner must know to start it."""
+        load, _ = self.history.load_estimate()
+        possible = (whole_box,) if self.model.need.bytes is None else self.placements
+        return Candidate(possible, load or UNKNOWN_LOAD, self.machine.retry_at)
+
+    def resident(self) -> Resident | None:
+        """What the planner must know while it has a process; None while it has none."""
+        machine = self.machine
+        if machine.phase is Phase.IDLE:
+            return None
+        return Resident(
+            model=self.model.id,
+            phase=machine.phase,
+            booking=self.booking,
+            in_flight=machine.in_flight,
+            slots=self.model.slots,
+            ready_at=machine.ready_at,
+            last_used=machine.last_used,
+            stop_s=self.history.stop or 0.0,
+            service_s=self.history.service or 0.0,
+            pinned=self.model.pinned,
+        )
 
 
 @dataclass(frozen=True, slots=True)

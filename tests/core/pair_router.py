@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from router.line import Effect, Fail, Line, LineLimits, Send
+from router.effects import Effect, Fail, Send
+from router.line import Line, LineLimits
 from shared.demand import TTL, Demand
 from shared.status import Status
 from tests.core.pair_net import Alarm, Clock, Network

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from router.line import Effect, Fail, Line, LineLimits, News, Send
+from router.effects import Effect, Fail, News, Send
+from router.line import Line, LineLimits
 from router.queue import Ticket
 from shared.demand import ModelDemand
 from shared.errors import LoadFailed
