@@ -23,6 +23,11 @@ def gpu(index: int) -> str:
     return f"gpu{index}"
 
 
+def gpus_of(booking: Bytes) -> tuple[int, ...]:
+    """The indexes of the GPUs that it takes memory of."""
+    return tuple(sorted(int(pool.removeprefix("gpu")) for pool in booking if pool != HOST))
+
+
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """One GPU as its driver shows it."""

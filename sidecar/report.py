@@ -22,7 +22,7 @@ from shared.status import (
 from sidecar.box import Box
 from sidecar.demand import BY_HAND, Want
 from sidecar.engine import Engine, Switch
-from sidecar.memory import HOST, Memory, add, gpu
+from sidecar.memory import HOST, Memory, add, gpu, gpus_of
 
 
 def report(box: Box, seen: Memory, now: float, wall: float) -> Status:
@@ -75,7 +75,7 @@ def _model(box: Box, engine: Engine, want: Want | None, now: float, wall: float)
         progress_source=machine.progress_source,
         eta_s=_eta(engine, now),
         pinned=model.pinned,
-        gpus=tuple(i for i in range(len(box.capacity)) if gpu(i) in engine.booking),
+        gpus=gpus_of(engine.booking),
         error=_error(box, engine, now, wall),
     )
 

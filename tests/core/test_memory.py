@@ -11,6 +11,7 @@ from sidecar.memory import (
     does_not_fit,
     fits,
     gpu,
+    gpus_of,
     placements,
     strangers,
     subtract,
@@ -79,3 +80,8 @@ def test_a_booking_fits_when_every_pool_has_the_room() -> None:
 def test_bookings_are_added_and_subtracted_by_pool() -> None:
     assert add([{"gpu0": 1}, {"gpu0": 2, HOST: 3}, {}]) == {"gpu0": 3, HOST: 3}
     assert subtract({"gpu0": 3, HOST: 3}, {"gpu0": 4, "gpu9": 1}) == {"gpu0": -1, HOST: 3}
+
+
+def test_a_booking_names_its_gpus_whatever_their_numbers() -> None:
+    assert gpus_of({gpu(10): 1, gpu(2): 1, HOST: 1}) == (2, 10)
+    assert gpus_of({HOST: 1}) == ()
