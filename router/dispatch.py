@@ -16,6 +16,7 @@ from router.effects import Effect, Fail, News, Send
 from router.line import Line, LineLimits
 from router.queue import Ticket
 from router.story import Tell
+from shared.alarm import Alarm
 from shared.errors import SwapyardError
 from shared.status import Catalogue, Status
 
@@ -94,11 +95,10 @@ class Dispatch:
         self.line = Line(limits, boxes)
         self.id = secrets.token_hex(8)  # of this router, new at each start
         self._places: dict[str, Place] = {}
-        self._unheard = set(boxes)
         self._all_heard = asyncio.Event()
         self._idle = asyncio.Event()  # nobody waits and nobody is served
         self._idle.set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._tick)
         self._watchers: dict[str, Callable[[], None]] = {}
 
     async def close(self, hurry: asyncio.Event) -> None:
@@ -113,8 +113,7 @@ class Dispatch:
         idle.cancel()
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
 
     @contextmanager
     def place(self, model: str, priority: int, size: int) -> Iterator[Place]:
@@ -138,8 +137,7 @@ class Dispatch:
 
     def heard(self, box: str, status: Status) -> None:
         self.act(self.line.heard(box, status, time.monotonic()))
-        self._unheard.discard(box)
-        if not self._unheard:
+        if not self.line.unheard():
             self._all_heard.set()
 
     def lost(self, box: str) -> None:
@@ -169,17 +167,7 @@ class Dispatch:
                 place.hear(effect)
         for changed in self._watchers.values():
             changed()
-        self._set_timer()
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        now = time.monotonic()
-        wait = self.line.deadline(now) - now
-        if wait < float("inf"):
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._tick)
+        self._alarm.set(self.line.deadline(time.monotonic()))
 
     def _tick(self) -> None:
-        self._timer = None
         self.act(self.line.tick(time.monotonic()))

@@ -21,9 +21,8 @@ ON_THE_WIRE = 0.25
 MOST_ROUTERS = 100  # at a time; a message of one more is ignored
 
 WEIGHT_PER_PRIORITY = 4.0  # one level of priority counts as much as four times the waiting
-BY_HAND = (
-    2 * HIGHEST_PRIORITY
-)  # priority of what an operator asks for: above any that a config can give
+# The priority of what an operator asks for: above any that a config can give.
+BY_HAND = 2 * HIGHEST_PRIORITY
 
 
 @dataclass(frozen=True, slots=True)

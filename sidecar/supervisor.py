@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import httpx
 import structlog
 
+from shared.alarm import Alarm
 from shared.demand import Demand
 from shared.status import Phase, Status
 from shared.watch import Watch
@@ -95,7 +96,7 @@ class Supervisor:
         self._secret = secrets.token_bytes(32)
         self._runners: dict[str, Runner] = {}  # the last one of each model, running or not
         self._problems: set[str] = set()  # that were logged
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._tick)
         self._later: asyncio.TimerHandle | None = None
 
     # Its life.
@@ -108,9 +109,9 @@ class Supervisor:
                     self._tasks.create_task(self._watch_machine())
                     self._act([])
             finally:
-                for handle in (self._timer, self._later):
-                    if handle is not None:
-                        handle.cancel()
+                self._alarm.cancel()
+                if self._later is not None:
+                    self._later.cancel()
 
     async def close(self, patience: float, hurry: asyncio.Event) -> None:
         """Admit nobody, wait `patience` seconds for what runs, then stop the engines.
@@ -177,7 +178,7 @@ class Supervisor:
             self.publish()
         else:
             self._publish_soon()
-        self._set_timer()
+        self._alarm.set(self.box.deadline(time.monotonic()))
 
     def _runner(self, model: str, booking: Bytes) -> Runner:
         id = secrets.token_hex(8)
@@ -199,16 +200,7 @@ class Supervisor:
         return {"CUDA_VISIBLE_DEVICES": ",".join(uuids)} if self._seen.gpus else {}
 
     def _tick(self) -> None:
-        self._timer = None
         self._act(self.box.tick(time.monotonic()))
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        now = time.monotonic()
-        wait = self.box.deadline(now) - now
-        if wait < float("inf"):
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._tick)
 
     async def _watch_machine(self) -> None:
         while True:

@@ -64,7 +64,7 @@ class Inference:
         except asyncio.CancelledError:  # the router's farewell has taken too long
             await answer.fail(shutting_down())
             raise
-        except Exception:
+        except Exception:  # whoever was promised a stream must hear of its end
             log.exception("a fault of ours", request=id)
             await answer.fail(InternalError())
 
