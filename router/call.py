@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,23 +53,39 @@ def is_sane_id(id: str | None) -> bool:
 
 def with_model(body: bytes, name: str) -> bytes:
     """The body of a Call as it came, but for the value of its top-level `model`."""
+    return _with(body, "model", lambda _: name)
+
+
+def with_usage(body: bytes) -> bytes:
+    """The body of a Call as it came, but that its stream ends with a count of tokens."""
+
+    def asked(options: object) -> object:
+        return {**(options if isinstance(options, dict) else {}), "include_usage": True}
+
+    return _with(body, "stream_options", asked)
+
+
+def _with(body: bytes, name: str, change: Callable[[object], object]) -> bytes:
     try:
-        return _with_model(body.decode(), name).encode()
+        return _with_field(body.decode(), name, change).encode()
     except RecursionError:  # there may be less room on the stack now than when it was read
         raise _not_json() from None
 
 
-def _with_model(text: str, name: str) -> str:
-    decoder, at = json.JSONDecoder(), _skip_space(text, 0) + 1
-    while True:
+def _with_field(text: str, name: str, change: Callable[[object], object]) -> str:
+    """`text` is an object that is not empty. A field that is not there is put first."""
+    decoder, first = json.JSONDecoder(), _skip_space(text, 0) + 1
+    at = first
+    while text[at - 1] != "}":
         at = _skip_space(text, at)
         key, at = decoder.raw_decode(text, at)
         at = _skip_space(text, at) + 1  # the colon
         start = _skip_space(text, at)
-        _, at = decoder.raw_decode(text, start)
-        if key == "model":
-            return f"{text[:start]}{json.dumps(name)}{text[at:]}"
-        at = _skip_space(text, at) + 1  # the comma
+        value, at = decoder.raw_decode(text, start)
+        if key == name:
+            return f"{text[:start]}{json.dumps(change(value))}{text[at:]}"
+        at = _skip_space(text, at) + 1  # the comma, or the end
+    return f"{text[:first]}{json.dumps(name)}: {json.dumps(change(None))}, {text[first:]}"
 
 
 def _object(body: bytes) -> dict[str, Any]:

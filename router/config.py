@@ -15,7 +15,7 @@ from shared.demand import HIGHEST_PRIORITY
 from shared.document import Where
 from shared.settings import Duration, Listen, ModelId, Program, Refusals, Settings, Size
 
-Dialect = Literal["events", "comments", "off"]
+Dialect = Literal["events", "reasoning", "events+reasoning", "status", "comments", "off"]
 
 
 _URL = re.compile(r"(https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?)/?", re.IGNORECASE)
@@ -46,6 +46,7 @@ class Progress(Settings):
     dialect: Dialect = "events"  # broke none of the 25 client programs that were tried
     # People read a number once a second; phases go out at once, whatever this says.
     interval: Annotated[Duration, AfterValidator(_interval)] = 1.0
+    remarks: bool = False  # light lines in `reasoning`, for those who wait long
 
 
 class ModelProgress(Settings):

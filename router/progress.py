@@ -10,34 +10,19 @@ A frame of `events` is a complete chunk with one choice and an empty delta, unde
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
 
+from router.reasoning import Narrator
+from router.status_events import StatusEvents
 from router.story import Tell
+from router.voice import Format, Stream, Told, Voice, chunk
 from shared import sse
 from shared.errors import InvalidRequest
-
-Format = Literal["chat", "text", "other"]
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """What the frames of one stream have in common. `created` in Unix seconds."""
-
-    id: str
-    model: str  # as the client named it
-    created: int
-    format: Format
-
 
 MANY = 500  # clients that a router can tell once a second at little cost
 LONGEST_INTERVAL = 5.0  # seconds; some clients count only data against their stall limits
 
-Frame = Callable[[Stream, dict[str, Any]], bytes]
 
-
-def switching(tell: Tell) -> dict[str, Any]:
+def switching(tell: Tell) -> Told:
     """The `model_switching` object."""
     return {
         "phase": tell.phase,
@@ -54,7 +39,7 @@ def switching(tell: Tell) -> dict[str, Any]:
     }
 
 
-def served(reason: str, waited: float) -> dict[str, Any]:
+def served(reason: str, waited: float) -> Told:
     """What the last frame before the answer says besides; `waited` in seconds."""
     return {"reason": reason, "waited_ms": round(waited * 1000)}
 
@@ -71,53 +56,79 @@ def interval(configured: float, waiting: int) -> float:
     return max(configured, min(LONGEST_INTERVAL, configured * waiting / MANY))
 
 
-def frame(dialect: str, stream: Stream, told: dict[str, Any]) -> bytes:
-    """`told`: a `model_switching` object. Streams that are not made of chunks get comments."""
-    if stream.format == "other":
-        return comments(stream, told)
-    return DIALECTS[dialect](stream, told)
-
-
 def known_dialect(name: str) -> str:
     """Raises InvalidRequest for a name that is none."""
-    if name != OFF and name not in DIALECTS:
-        names = ", ".join([*DIALECTS, OFF])
+    if name not in DIALECTS:
+        names = ", ".join(DIALECTS)
         raise InvalidRequest(
             f"X-Swapyard-Progress must be one of {names} (got {name!r}).", code="bad_progress"
         )
     return name
 
 
-def events(stream: Stream, told: dict[str, Any]) -> bytes:
-    data = {**empty_chunk(stream), "model_switching": told}
+def speaks(dialect: str, stream: Stream) -> Voice:
+    """Streams that are not made of chunks get comments."""
+    voice = DIALECTS[dialect]
+    return Comments(stream) if voice.talks and stream.format == "other" else voice(stream)
+
+
+class Events(Voice):
+    talks = True
+
+    def tells(self, told: Told, at: float) -> bytes:
+        return switching_event(self.stream, told, "")
+
+
+class Reasoning(Voice):
+    talks = True
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream)
+        self._narrator = Narrator(stream)
+
+    def tells(self, told: Told, at: float) -> bytes:
+        data = chunk(self.stream, delta(self._narrator.says(told)))
+        return sse.encode(sse.Event(json.dumps(data)))
+
+
+class EventsAndReasoning(Voice):
+    talks = True
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream)
+        self._narrator = Narrator(stream)
+
+    def tells(self, told: Told, at: float) -> bytes:
+        return switching_event(self.stream, told, self._narrator.says(told))
+
+
+class Comments(Voice):
+    talks = True
+
+    def tells(self, told: Told, at: float) -> bytes:
+        words = [told["phase"], told["step"] or ""]
+        if told["progress"] is not None:
+            words.append(f"{told['progress']:.0%}")
+        if told["position"]:
+            words.append(f"place {told['position']}")
+        return sse.comment(" ".join(words))
+
+
+def switching_event(stream: Stream, told: Told, reasoning: str) -> bytes:
+    data = {**chunk(stream, delta(reasoning)), "model_switching": told}
     return sse.encode(sse.Event(json.dumps(data), event="model_switching"))
 
 
-def comments(stream: Stream, told: dict[str, Any]) -> bytes:
-    words = [told["phase"], told["step"] or ""]
-    if told["progress"] is not None:
-        words.append(f"{told['progress']:.0%}")
-    if told.get("position"):
-        words.append(f"place {told['position']}")
-    return sse.comment(" ".join(words))
-
-
-def empty_chunk(stream: Stream) -> dict[str, Any]:
-    if stream.format == "text":
-        kind, choice = "text_completion", {"index": 0, "text": "", "finish_reason": None}
-    else:
-        kind, choice = "chat.completion.chunk", {"index": 0, "delta": {}, "finish_reason": None}
-    return {
-        "id": stream.id,
-        "object": kind,
-        "created": stream.created,
-        "model": stream.model,
-        "choices": [choice],
-    }
+def delta(reasoning: str) -> dict[str, str]:
+    return {"reasoning_content": reasoning} if reasoning else {}
 
 
 OFF = "off"
-DIALECTS: dict[str, Frame] = {
-    "events": events,
-    "comments": comments,
+DIALECTS: dict[str, type[Voice]] = {
+    "events": Events,
+    "reasoning": Reasoning,
+    "events+reasoning": EventsAndReasoning,
+    "status": StatusEvents,
+    "comments": Comments,
+    OFF: Voice,
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import time
 from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
@@ -18,11 +17,12 @@ from urllib.parse import quote
 
 import httpx
 
-from router.call import Call, with_model
+from router.call import Call, with_model, with_usage
 from router.dispatch import Place
 from router.effects import Send
-from router.progress import OFF, Stream, format_of, frame, interval, served, switching
-from shared.errors import EngineFailed
+from router.progress import interval, served, switching
+from router.voice import Voice
+from shared.errors import EngineFailed, SwapyardError
 from shared.wire import RESPONSE_HEADERS, Answer, Headers, is_events, only
 
 T = TypeVar("T")
@@ -50,31 +50,25 @@ class Relay:
     def __init__(
         self,
         call: Call,
-        dialect: str,
+        voice: Voice,
         interval: float,
         place: Place,
         upstream: Upstream,
         answer: Answer,
     ) -> None:
         self._call = call
-        self._dialect = dialect
+        self._voice = voice
         self._interval = interval
         self._place = place
         self._upstream = upstream
         self._answer = answer
-        self._talks = call.stream and dialect != OFF
-        self._stream = Stream(
-            id=f"chatcmpl-{secrets.token_hex(12)}",
-            model=call.name,
-            created=int(time.time()),
-            format=format_of(call.path),
-        )
         self._waited = 0.0  # seconds
         self._response: httpx.Response | None = None
 
     async def run(self) -> None:
         """Raises SwapyardError when there is no answer, or none to its end."""
         try:
+            await self._say(self._voice.opens(time.time()))
             while self._response is None:
                 turn = await self._narrated(self._place.turn())
                 self._waited = time.monotonic() - self._place.ticket.arrived
@@ -101,7 +95,7 @@ class Relay:
         task = asyncio.ensure_future(work)
         try:
             await asyncio.wait({task}, timeout=patience)
-            while self._talks and not task.done() and not self._place.over:
+            while self._voice.talks and not task.done() and not self._place.over:
                 await self._tell()
                 await self._until_done_or_news(task)
             return await task
@@ -123,9 +117,17 @@ class Relay:
         told = switching(self._place.tell())
         if self._place.sent is not None:
             told |= served(self._place.sent.reason, self._waited)
+        await self._say(self._voice.tells(told, time.time()))
+
+    async def _say(self, frame: bytes) -> None:
+        if not frame:
+            return
         if not self._answer.begun:
-            await self._answer.begin(200, EVENT_STREAM)
-        await self._answer.chunk(frame(self._dialect, self._stream, told))
+            await self._answer.begin(200, EVENT_STREAM, self._fails)
+        await self._answer.chunk(frame)
+
+    def _fails(self, error: SwapyardError) -> bytes:
+        return self._voice.fails(error, time.time())
 
     # When it is its turn.
 
@@ -154,8 +156,10 @@ class Relay:
 
     def _body(self) -> bytes:
         """As it came, but for the name by which the box's engine knows the model."""
-        name = self._place.served_name()
-        return self._call.body if self._call.name == name else with_model(self._call.body, name)
+        name, body = self._place.served_name(), self._call.body
+        if self._voice.needs_usage:
+            body = with_usage(body)
+        return body if self._call.name == name else with_model(body, name)
 
     async def _pass_on(self, response: httpx.Response) -> None:
         headers = only(response.headers.raw, RESPONSE_HEADERS)
@@ -167,10 +171,11 @@ class Relay:
             raise await engine_error(response)
         try:
             async for chunk in response.aiter_raw():
-                await self._answer.chunk(chunk)
+                if said := self._voice.answers(chunk, time.time()):
+                    await self._answer.chunk(said)
         except httpx.HTTPError as error:
             raise died(error) from None
-        await self._answer.end()
+        await self._answer.end(self._voice.ends(time.time()))
 
     def _decision(self) -> Headers:
         """What was decided for a request whose headers can still say it."""

@@ -7,7 +7,7 @@ stops the reading upstream. A client that leaves cancels what is done for it, in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -117,10 +117,18 @@ class Answer:
         self._send = send
         self.begun = False
         self._is_events = False
+        self._failure: Callable[[SwapyardError], bytes] = SwapyardError.event
         self._last = b"\n\n"  # bytes that were sent
 
-    async def begin(self, status: int, headers: Headers) -> None:
+    async def begin(
+        self,
+        status: int,
+        headers: Headers,
+        failure: Callable[[SwapyardError], bytes] = SwapyardError.event,
+    ) -> None:
+        """`failure`: the event that ends an event stream which cannot be whole."""
         self.begun = True
+        self._failure = failure
         self._is_events = is_events(headers)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
@@ -143,7 +151,7 @@ class Answer:
             headers = [(k.encode(), v.encode()) for k, v in error.headers().items()]
             await self.whole(error.status, headers, error.body())
         elif self._is_events:
-            await self.end(self._end_of_half_an_event() + error.event())
+            await self.end(self._end_of_half_an_event() + self._failure(error))
 
     def _end_of_half_an_event(self) -> bytes:
         """So that what was cut off does not swallow the error."""

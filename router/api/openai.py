@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +15,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from router import call, names
+from router import names
+from router.call import Call, read
 from router.config import RouterConfig
 from router.dispatch import Dispatch
 from router.failures import shutting_down
-from router.progress import known_dialect
+from router.progress import OFF, format_of, known_dialect, speaks
 from router.relay import Relay, Upstream
 from router.request_id import request_id
 from router.view import BoxView
+from router.voice import Stream, Voice
 from shared.errors import InternalError, SwapyardError, Unavailable
 from shared.status import Phase
 from shared.wire import (
@@ -70,15 +73,15 @@ class Inference:
 
     async def _serve(self, scope: Scope, id: str, body: bytes, answer: Answer) -> None:
         query = scope["query_string"].decode("latin-1")
-        asked = call.read(scope["path_params"]["path"], query, body)
+        asked = read(scope["path_params"]["path"], query, body)
         model = await self._resolve(asked.name)
-        dialect = self._dialect(scope, model)
+        voice = self._voice(scope, asked, model)
         settings = self.config.models.get(model)
         priority = settings.priority if settings else 0
         with self.dispatch.place(model, priority, len(body)) as place:
             relay = Relay(
                 call=asked,
-                dialect=dialect,
+                voice=voice,
                 interval=self.config.progress.interval,
                 place=place,
                 upstream=self._upstream(scope, id),
@@ -95,6 +98,17 @@ class Inference:
         except Unavailable:
             await self.dispatch.boxes_heard()
             return names.resolve(name, line.models(), aliases, line.unheard())
+
+    def _voice(self, scope: Scope, asked: Call, model: str) -> Voice:
+        dialect = self._dialect(scope, model)
+        stream = Stream(
+            id=f"chatcmpl-{secrets.token_hex(12)}",
+            model=asked.name,
+            created=int(time.time()),
+            format=format_of(asked.path),
+            remarks=self.config.progress.remarks,
+        )
+        return speaks(dialect if asked.stream else OFF, stream)
 
     def _dialect(self, scope: Scope, model: str) -> str:
         """The request's own wish, else the model's, else everybody's."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.call import is_sane_id, read, with_model
+from router.call import is_sane_id, read, with_model, with_usage
 from shared.errors import InvalidRequest, NotFound
 
 T = TypeVar("T")
@@ -241,3 +241,26 @@ def test_a_request_id_that_could_forge_a_header_or_a_log_line_is_not(id: str | N
 def test_a_path_that_leads_out_of_v1_is_no_path(path: str) -> None:
     with pytest.raises(NotFound):
         read(path, "", b'{"model": "x"}')
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        (
+            b'{"model": "x", "n": 1e400}',
+            b'{"stream_options": {"include_usage": true}, "model": "x", "n": 1e400}',
+        ),
+        (
+            b' {"stream_options" : {"a": 1} , "model": "x"}',
+            b' {"stream_options" : {"a": 1, "include_usage": true} , "model": "x"}',
+        ),
+        (
+            b'{"model": "x", "stream_options": null}',
+            b'{"model": "x", "stream_options": {"include_usage": true}}',
+        ),
+    ],
+)
+def test_a_count_of_tokens_is_asked_for_and_all_else_stays_as_it_came(
+    body: bytes, asked: bytes
+) -> None:
+    assert with_usage(body) == asked

@@ -10,17 +10,16 @@ from router.config import Dialect
 from router.progress import (
     DIALECTS,
     OFF,
-    Format,
-    Stream,
     format_of,
-    frame,
     interval,
     known_dialect,
     served,
+    speaks,
     switching,
 )
 from router.story import Tell
-from shared.errors import InvalidRequest
+from router.voice import Format, Stream, Told
+from shared.errors import InvalidRequest, QueueTimeout
 from shared.sse import Decoder
 from shared.status import Phase, Step
 
@@ -47,6 +46,13 @@ TOLD = (
     b'"position": 2, "elapsed_s": 3.125, "eta_s": 4.2, "progress": 0.42, '
     b'"progress_source": "engine"}'
 )
+
+
+AT = 1795251431.0
+
+
+def frame(dialect: str, stream: Stream, told: Told) -> bytes:
+    return speaks(dialect, stream).tells(told, AT)
 
 
 def test_a_chat_frame_is_a_complete_chunk_with_an_empty_delta_to_the_byte() -> None:
@@ -90,9 +96,72 @@ def test_a_comment_is_one_line_with_no_blank_line_of_its_own(stream: Stream) -> 
     assert said == b": starting waiting for readiness 42% place 2\n"
 
 
-@pytest.mark.parametrize("dialect", list(DIALECTS))
+TALKING = [name for name in DIALECTS if name != OFF]
+
+
+@pytest.mark.parametrize("dialect", TALKING)
 def test_a_stream_that_is_not_made_of_chunks_gets_comments(dialect: str) -> None:
-    assert frame(dialect, OTHER, switching(TELL)).startswith(b": starting")
+    voice = speaks(dialect, OTHER)
+    assert voice.opens(AT) == b""
+    assert voice.tells(switching(TELL), AT).startswith(b": starting")
+    assert not voice.needs_usage
+
+
+@pytest.mark.parametrize("stream", [CHAT, TEXT, OTHER])
+def test_off_says_nothing_and_passes_on_what_the_engine_says(stream: Stream) -> None:
+    voice = speaks(OFF, stream)
+    assert not voice.talks
+    assert voice.opens(AT) + voice.tells(switching(TELL), AT) + voice.ends(AT) == b""
+    assert voice.answers(b"data: x", AT) == b"data: x"
+
+
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "status"])
+def test_the_engines_bytes_are_untouched_and_a_failure_is_an_error_object(dialect: str) -> None:
+    voice, error = speaks(dialect, CHAT), QueueTimeout(3)
+    assert voice.opens(AT) == b""
+    assert voice.answers(b"data: {\n", AT) == b"data: {\n"
+    assert voice.ends(AT) == b""
+    assert voice.fails(error, AT) == error.event()
+
+
+def chunk_of(raw: bytes, event: str) -> dict[str, Any]:
+    (seen,) = Decoder().feed(raw)
+    assert seen.event == event
+    return dict(json.loads(seen.data))
+
+
+WORDS = "qwen3-8b on box1: waiting for readiness, place 2, 42 %, about 5 s left"
+
+
+def test_reasoning_is_a_complete_chunk_with_a_readable_line() -> None:
+    said = chunk_of(frame("reasoning", CHAT, switching(TELL)), "message")
+    assert said["object"] == "chat.completion.chunk"
+    assert said["choices"] == [
+        {"index": 0, "delta": {"reasoning_content": WORDS}, "finish_reason": None}
+    ]
+    assert "model_switching" not in said
+
+
+def test_reasoning_of_a_text_completion_stands_beside_its_empty_text() -> None:
+    said = chunk_of(frame("reasoning", TEXT, switching(TELL)), "message")
+    assert said["object"] == "text_completion"
+    assert said["choices"] == [
+        {"index": 0, "text": "", "reasoning_content": WORDS, "finish_reason": None}
+    ]
+
+
+def test_events_and_reasoning_come_in_one_frame() -> None:
+    said = chunk_of(frame("events+reasoning", CHAT, switching(TELL)), "model_switching")
+    assert said["choices"][0]["delta"] == {"reasoning_content": WORDS}
+    assert said["model_switching"] == switching(TELL)
+
+
+@pytest.mark.parametrize("dialect", ["reasoning", "events+reasoning"])
+def test_a_frame_with_nothing_new_to_read_is_an_empty_chunk(dialect: str) -> None:
+    voice = speaks(dialect, CHAT)
+    voice.tells(switching(TELL), AT)
+    again = Decoder().feed(voice.tells(switching(TELL), AT))
+    assert json.loads(again[0].data)["choices"][0]["delta"] == {}
 
 
 @pytest.mark.parametrize(
@@ -110,20 +179,20 @@ def test_a_comment_says_what_is_known(change: dict[str, Any], said: bytes) -> No
     assert frame("comments", CHAT, told) == said
 
 
-@pytest.mark.parametrize("name", [*DIALECTS, OFF])
-def test_every_dialect_and_off_can_be_asked_for(name: str) -> None:
+@pytest.mark.parametrize("name", DIALECTS)
+def test_every_dialect_can_be_asked_for(name: str) -> None:
     assert known_dialect(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "OFF", "events ", "reasoning\n", "x" * 1000])
 def test_an_unknown_dialect_is_refused_with_the_names_of_those_there_are(name: str) -> None:
-    with pytest.raises(InvalidRequest, match="events, comments, off") as caught:
+    with pytest.raises(InvalidRequest, match=r"events, reasoning, .*, off") as caught:
         known_dialect(name)
     assert (caught.value.status, caught.value.code) == (400, "bad_progress")
 
 
 def test_a_config_can_name_exactly_the_dialects_there_are() -> None:
-    assert set(get_args(Dialect)) == {*DIALECTS, OFF}
+    assert set(get_args(Dialect)) == set(DIALECTS)
 
 
 @pytest.mark.parametrize(

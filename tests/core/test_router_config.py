@@ -123,7 +123,8 @@ def test_priorities_and_dialects_have_their_bounds() -> None:
     text = "models: {a: {priority: 17}, b: {priority: -17, progress: {dialect: loud}}}"
     assert problems(BOX + text) == [
         "router.yaml:2: models.a.priority: must be at most 16 (got 17)",
-        "router.yaml:2: models.b.progress.dialect: must be one of events, comments, off"
+        "router.yaml:2: models.b.progress.dialect: must be one of events, reasoning,"
+        " events+reasoning, status, comments, off"
         " (got 'loud')",
         "router.yaml:2: models.b.priority: must be at least -16 (got -17)",
     ]
