@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import faults, progress, switch
+from bench import eta, faults, progress, switch
 
 
 async def figures() -> dict[str, object]:
@@ -23,6 +23,7 @@ async def figures() -> dict[str, object]:
             "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
             "switch": await switch.figures(Path(folder)),
             "progress": await progress.figures(Path(folder)),
+            "eta": await eta.figures(Path(folder)),
             "faults": await faults.figures(Path(folder)),
         }
 

@@ -218,7 +218,8 @@ class Line:
         if model not in self._queues:
             return []
         box = self._box_of(model)
-        story, before = story_of(model, box), self._stories.get(model)
+        before = self._stories.get(model)
+        story = story_of(model, box).after(before)
         self._stories[model] = story
         if story.is_about_a_load:
             self._loaded_for.add(model)

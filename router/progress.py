@@ -34,6 +34,7 @@ def switching(tell: Tell) -> Told:
         "position": tell.position,
         "elapsed_s": tell.elapsed_s,
         "eta_s": tell.eta_s,
+        "eta_source": tell.eta_source,
         "progress": tell.progress,
         "progress_source": tell.progress_source,
     }

@@ -6,11 +6,11 @@ Rule 2: this file does no I/O, reads no clock and never awaits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.queue import Ticket
 from router.view import BoxView
-from shared.status import ModelStatus, Phase, ProgressSource, Step, Switch
+from shared.status import EtaSource, ModelStatus, Phase, ProgressSource, Step, Switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Tell:
     position: int
     elapsed_s: float
     eta_s: float | None
+    eta_source: EtaSource | None
     progress: float | None
     progress_source: ProgressSource | None
 
@@ -39,8 +40,10 @@ class Story:
     at: float | None = None
     from_: tuple[str, ...] = ()
     ready_at: float | None = None  # by the router's clock
+    eta_source: EtaSource | None = None
     progress: float | None = None
     progress_source: ProgressSource | None = None
+    switch: str | None = None  # which one is told
     slots: int = 1  # who is further behind than that is not served as soon as it is ready
 
     @property
@@ -52,13 +55,23 @@ class Story:
     def is_about_a_load(self) -> bool:
         return self.phase is not Phase.READY
 
-    def _eta(self, now: float) -> float | None:
+    def after(self, before: Story | None) -> Story:
+        """What is told of one switch does not put off what was promised of it, were it only by
+        the time that a message took."""
+        if before is None or before.switch != self.switch or before.ready_at is None:
+            return self
+        if self.ready_at is None or self.ready_at <= before.ready_at:
+            return self
+        return replace(self, ready_at=before.ready_at)
+
+    def _eta(self, position: int, now: float) -> float | None:
         """None also when it should have been ready by now: then nobody knows."""
-        if self.ready_at is None or self.ready_at < now:
+        if self.ready_at is None or self.ready_at < now or position > self.slots:
             return None
-        return round(self.ready_at - now, 1)
+        return round(self.ready_at - now, 2)
 
     def tell(self, position: int, elapsed: float, now: float) -> Tell:
+        eta = self._eta(position, now)
         return Tell(
             model=self.model,
             phase=self.phase,
@@ -68,7 +81,8 @@ class Story:
             box=self.box,
             position=position,
             elapsed_s=round(elapsed, 3),
-            eta_s=self._eta(now) if position <= self.slots else None,
+            eta_s=eta,
+            eta_source=None if eta is None else self.eta_source,
             progress=self.progress,
             progress_source=self.progress_source,
         )
@@ -101,8 +115,10 @@ def _switching(model: str, box: BoxView, switch: Switch) -> Story:
         at=box.status.at,
         from_=switch.from_,
         ready_at=None if switch.eta_s is None else box.heard_at + switch.eta_s,
+        eta_source=switch.eta_source,
         progress=switch.progress,
         progress_source=switch.progress_source,
+        switch=switch.id,
         slots=known.slots if (known := box.of(model)) else 1,
     )
 

@@ -46,6 +46,7 @@ class Step:
 ProgressSource = str  # engine, io, vram, history
 MemorySource = str  # declared, learned, estimated, unknown
 LoadSource = str  # history, size, unknown
+EtaSource = str  # history, size, engine (corrected by its progress)
 PlanAction = str  # start, drain, wait
 
 
@@ -77,6 +78,7 @@ class ModelStatus:
     progress: float | None = None
     progress_source: ProgressSource | None = None
     eta_s: float | None = None
+    eta_source: EtaSource | None = None
     pinned: bool = False
     expires_in_s: float | None = None
     gpus: tuple[int, ...] = ()
@@ -96,6 +98,7 @@ class Switch:
     progress: float | None = None
     progress_source: ProgressSource | None = None
     eta_s: float | None = None
+    eta_source: EtaSource | None = None
 
 
 @dataclass(frozen=True, slots=True)

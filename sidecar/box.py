@@ -15,10 +15,11 @@ from dataclasses import replace
 from typing import Literal
 
 from shared.demand import Demand
-from shared.status import Phase, ProgressSource
+from shared.status import Phase
 from sidecar.demand import BY_HAND, Demands, Want
 from sidecar.engine import Do, Engine, Model, Switch
-from sidecar.estimate import History
+from sidecar.estimate import History, Measured
+from sidecar.forecast import forecast
 from sidecar.machine import Effect, Exit, Fact, Machine
 from sidecar.memory import Bytes, does_not_fit, placements, subtract
 from sidecar.plan import Claim, Facts, Plan, Wait
@@ -55,6 +56,7 @@ class Box:
         self.seq = 0
         self.news = True  # something that watchers must hear at once
         self.changed = True  # something that watchers may hear a little later
+        self.learned = False  # something was measured that is worth keeping
         self.closing = False
         self.obstacles: Mapping[str, Exit] = {}  # models that cannot be started, and why
         self.demands = Demands(frozenset(models))
@@ -64,6 +66,11 @@ class Box:
         self._switches = 0
 
     # What happens.
+
+    def recall(self, measured: Mapping[str, Measured]) -> None:
+        """What an earlier sidecar has measured on this box."""
+        for model, known in measured.items():
+            self.engines[model].history.measured = known
 
     def heard(self, router: str, demand: Demand, now: float) -> list[Do]:
         self.changed |= self.demands.heard(router, demand, now)
@@ -98,8 +105,12 @@ class Box:
         """An engine's process did something."""
         return self._settle(now, self._tell(self.engines[model], fact, now, exit))
 
-    def progressed(self, model: str, value: float, source: ProgressSource, now: float) -> list[Do]:
-        self.changed |= self.engines[model].machine.progressed(value, source, now)
+    def progressed(self, model: str, value: float, now: float) -> list[Do]:
+        """The engine says how far its load is, from 0 to 1."""
+        engine = self.engines[model]
+        if engine.load is not None and engine.load.reports(value, now):
+            engine.machine.sign_of_life(now)
+            self.changed = True
         return self._settle(now)
 
     def sign_of_life(self, model: str, now: float) -> None:
@@ -213,6 +224,8 @@ class Box:
             self._begin_switch(start.model, (), now)
             done += self._tell(engine, Fact.WANTED, now)
         self._end_switches()
+        for switch in self.switches.values():
+            switch.promise.revise(*forecast(switch, self.engines, now), now)
         return done
 
     def _decided(self, model: str, because: str) -> Engine:
@@ -225,10 +238,7 @@ class Box:
         step = machine.step
         effects = machine.saw(fact, now, exit)
         self.news |= (machine.phase, machine.step) != (before, step)
-        if before is Phase.STARTING and machine.phase is Phase.READY:
-            engine.history.loaded(now - since)
-        if before is Phase.STOPPING and machine.phase is Phase.IDLE:
-            engine.history.stopped(now - since)
+        self.learned |= engine.learn(before, since, now)
         done = self._do(engine, effects)
         if machine.phase is Phase.IDLE:
             engine.booking = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 from shared.status import ModelFacts
@@ -20,6 +22,14 @@ class Known:
     config: ModelConfig
     facts: ModelFacts
     model: Model
+
+    @property
+    def digest(self) -> str:
+        """Of all that a load's time depends on: what was measured of another is no guide."""
+        config, facts = self.config, self.facts
+        parts = (config.engine, facts.file, facts.size, config.command, config.args)
+        text = json.dumps([*parts, self.context, config.slots])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def context(self) -> int:

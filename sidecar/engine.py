@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from shared.status import Phase
-from sidecar.estimate import UNKNOWN_LOAD, History
+from sidecar.estimate import UNKNOWN_LOAD, History, Load, Promise
 from sidecar.machine import Effect, Limits, Machine
 from sidecar.memory import Bytes, Need
 from sidecar.plan import Candidate, Resident
@@ -37,6 +37,7 @@ class Engine:
     booking: Bytes = field(default_factory=dict)
     wanted_by_hand: float | None = None  # since when an operator waits for it
     because: str = ""  # why it was last told to come or to go
+    load: Load | None = None  # that is under way
 
     def candidate(self, whole_box: Bytes) -> Candidate:
         """What the planner must know to start it."""
@@ -62,6 +63,21 @@ class Engine:
             pinned=self.model.pinned,
         )
 
+    def learn(self, before: Phase, since: float, now: float) -> bool:
+        """It was in the phase `before` until now. True if something was measured."""
+        phase = self.machine.phase
+        if phase is Phase.STARTING and before is not phase:
+            self.load = self.history.begins(now)
+        elif before is Phase.STARTING and phase is not before:
+            load, self.load = self.load, None
+            if phase is Phase.READY and load is not None:
+                self.history.loaded(load, now)
+                return True
+        elif before is Phase.STOPPING and phase is Phase.IDLE:
+            self.history.stopped(now - since)
+            return True
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class Switch:
@@ -71,6 +87,7 @@ class Switch:
     to: str
     from_: tuple[str, ...]
     began: float
+    promise: Promise = field(default_factory=Promise)
 
 
 @dataclass(frozen=True, slots=True)

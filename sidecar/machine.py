@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal
 
-from shared.status import Phase, ProgressSource, Step
+from shared.status import Phase, Step
 
 IDLE, STARTING, READY = Phase.IDLE, Phase.STARTING, Phase.READY
 SWITCHING, STOPPING = Phase.SWITCHING, Phase.STOPPING
@@ -79,8 +79,6 @@ FIRST_BACKOFF = 10
 LONGEST_BACKOFF = 300
 
 FORCE_AGAIN = 1.0  # seconds at least between two signals to a process that does not end
-
-BELOW_READY = 0.99  # llama.cpp says 1.0 before its KV cache and its warm-up are done
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +144,6 @@ class Machine:
         self.ready_at = now
         self.last_used = now
         self.in_flight = 0
-        self.progress: float | None = None
-        self.progress_source: ProgressSource | None = None
         self.failure: Failure | None = None
         self.failures = 0  # failed loads in a row
         self.retry_at = now
@@ -186,15 +182,6 @@ class Machine:
         self.last_used = now
         return list(self._settle(now))
 
-    def progressed(self, value: float, source: ProgressSource, now: float) -> bool:
-        """Take a report of the load: never backwards, below 1 until ready. True if it is news."""
-        value = min(value, BELOW_READY)
-        if self.phase is not STARTING or value <= (self.progress or 0.0):
-            return False
-        self.progress, self.progress_source = value, source
-        self.sign_of_life(now)
-        return True
-
     def sign_of_life(self, now: float) -> None:
         """The load moves: it has not stalled."""
         if self.phase is STARTING:
@@ -219,7 +206,6 @@ class Machine:
             return
         came_from, self.phase = self.phase, phase
         self.step, self.since = FIRST_STEP[phase], now
-        self.progress = self.progress_source = None
         self._must_be_ready = now + self._limits.start
         limit = {
             STARTING: min(self._limits.start, self._limits.stall),

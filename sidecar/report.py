@@ -11,11 +11,13 @@ from __future__ import annotations
 from shared import status
 from shared.status import (
     BUSIEST_FIRST,
+    EtaSource,
     LoadError,
     MemoryRow,
     ModelStatus,
     Phase,
     PlanEntry,
+    ProgressSource,
     Status,
     Step,
 )
@@ -58,6 +60,8 @@ def _busiest(box: Box) -> Engine | None:
 def _model(box: Box, engine: Engine, want: Want | None, now: float, wall: float) -> ModelStatus:
     model, machine = engine.model, engine.machine
     load, source = engine.history.load_estimate()
+    progress, progress_source = _progress(engine, now)
+    eta, eta_source = _eta(box.switches.get(model.id), now)
     waiting = sum(n for p, n in want.waiting.items() if p != BY_HAND) if want else 0
     return ModelStatus(
         id=model.id,
@@ -71,23 +75,26 @@ def _model(box: Box, engine: Engine, want: Want | None, now: float, wall: float)
         memory_source=model.need.source,
         load_s=_rounded(load),
         load_source=source,
-        progress=machine.progress,
-        progress_source=machine.progress_source,
-        eta_s=_eta(engine, now),
+        progress=progress,
+        progress_source=progress_source,
+        eta_s=eta,
+        eta_source=eta_source,
         pinned=model.pinned,
         gpus=gpus_of(engine.booking),
         error=_error(box, engine, now, wall),
     )
 
 
-def _eta(engine: Engine, now: float) -> float | None:
-    """Seconds until a load that is under way is done, from what loads took before; None when it
-    takes longer than that, since then nobody knows."""
-    load, _ = engine.history.load_estimate()
-    if load is None or engine.machine.phase is not Phase.STARTING:
-        return None
-    left = load - (now - engine.machine.since)
-    return _rounded(left) if left > 0 else None
+def _eta(switch: Switch | None, now: float) -> tuple[float | None, EtaSource | None]:
+    """Seconds until the model is ready, and from what that is known."""
+    left = switch.promise.left(now) if switch else None
+    return (
+        (None, None) if switch is None or left is None else (round(left, 3), switch.promise.source)
+    )
+
+
+def _progress(engine: Engine, now: float) -> tuple[float | None, ProgressSource | None]:
+    return engine.load.progress(now) if engine.load else (None, None)
 
 
 def _error(box: Box, engine: Engine, now: float, wall: float) -> LoadError | None:
@@ -112,6 +119,8 @@ def _switch(box: Box, switch: Switch, now: float) -> status.Switch:
     target = box.engines[switch.to]
     shown = _shown(box, switch)
     machine = shown.machine
+    progress, progress_source = _progress(target, now)
+    eta, eta_source = _eta(switch, now)
     return status.Switch(
         id=switch.id,
         to=switch.to,
@@ -119,9 +128,10 @@ def _switch(box: Box, switch: Switch, now: float) -> status.Switch:
         phase=machine.phase,
         step=machine.step or Step.STARTING,
         elapsed_s=round(now - switch.began, 3),
-        progress=target.machine.progress,
-        progress_source=target.machine.progress_source,
-        eta_s=_eta(target, now),
+        progress=progress,
+        progress_source=progress_source,
+        eta_s=eta,
+        eta_source=eta_source,
     )
 
 

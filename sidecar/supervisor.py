@@ -30,7 +30,9 @@ from sidecar.config import SidecarConfig
 from sidecar.engine import Do
 from sidecar.engines import command, embedded
 from sidecar.engines.launch import Launch
+from sidecar.estimate import Measured
 from sidecar.gpu import MemoryReader
+from sidecar.journal import Entry, Journal
 from sidecar.machine import Exit, Fact, Spawn
 from sidecar.memory import Bytes, Memory
 from sidecar.report import report
@@ -64,7 +66,7 @@ class _Told:
 
     def progressed(self, value: float) -> None:
         now = time.monotonic()
-        self.supervisor._act(self.supervisor.box.progressed(self.model, value, "engine", now))
+        self.supervisor._act(self.supervisor.box.progressed(self.model, value, now))
 
     def sign_of_life(self) -> None:
         self.supervisor.box.sign_of_life(self.model, time.monotonic())
@@ -89,6 +91,8 @@ class Supervisor:
             patience=config.scheduling.patience,
             now=time.monotonic(),
         )
+        self._journal = Journal(folder.path / "journal.json")
+        self.box.recall(self._remembered())
         self.status: Watch[Status] = Watch(report(self.box, seen, time.monotonic(), time.time()))
         self._folder = folder
         self._reader = reader
@@ -174,11 +178,31 @@ class Supervisor:
                 self._tasks.create_task(runner.run())
             else:
                 self._runners[do.model].stop(force=do.effect.force)
+        if self.box.learned:
+            self._remember()
         if self.box.news:
             self.publish()
         else:
             self._publish_soon()
         self._alarm.set(self.box.deadline(time.monotonic()))
+
+    def _remembered(self) -> dict[str, Measured]:
+        """What was measured of the models as they are configured now."""
+        kept = self._journal.read()
+        digests = {id: known.digest for id, known in self.known.items()}
+        return {
+            id: kept[id].measured for id in digests if id in kept and kept[id].of == digests[id]
+        }
+
+    def _remember(self) -> None:
+        self.box.learned = False
+        engines = self.box.engines
+        self._journal.write(
+            {
+                id: Entry(known.digest, engines[id].history.measured)
+                for id, known in self.known.items()
+            }
+        )
 
     def _runner(self, model: str, booking: Bytes) -> Runner:
         id = secrets.token_hex(8)

@@ -16,6 +16,7 @@ from shared.demand import Demand
 from shared.status import Catalogue, ModelFacts, Phase, Status
 from sidecar.box import Box
 from sidecar.engine import Do, Model
+from sidecar.estimate import BYTES_PER_SECOND
 from sidecar.machine import Exit, Fact, Limits, Spawn
 from sidecar.memory import HOST, Bytes, Host, Memory, Need
 from sidecar.report import report
@@ -44,7 +45,7 @@ class Program:
     def model(self, id: str) -> Model:
         limits = Limits(start=600.0, stall=300.0, drain=self.drain, stop=10.0)
         need = Need(self.need, "declared", on_host=True)
-        return Model(id, self.slots, need, limits, size=int(self.load * 1e9))
+        return Model(id, self.slots, need, limits, size=int(self.load * BYTES_PER_SECOND))
 
 
 class Watcher(Protocol):

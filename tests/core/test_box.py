@@ -12,6 +12,7 @@ from shared.status import Phase, Status
 from sidecar.box import Box
 from sidecar.demand import BY_HAND
 from sidecar.engine import Do, Model
+from sidecar.estimate import Measured
 from sidecar.machine import Exit, Fact, Limits, Spawn, Stop
 from sidecar.memory import HOST, Bytes, Host, Memory, Need, add, fits
 from sidecar.report import report
@@ -189,10 +190,54 @@ def test_an_engine_that_died_while_it_served_starts_again_for_those_who_wait() -
     assert box.engines["a"].history.stop is None  # nobody stopped it
 
 
+def test_a_report_that_moves_is_a_sign_of_life_and_the_same_again_is_none() -> None:
+    box = make_box()
+    box.heard("r", says(9, a=1), 0)
+    box.progressed("a", 0.5, 2)
+    deadline = box.engines["a"].machine.deadline
+    box.progressed("a", 0.5, 4)
+    assert box.engines["a"].machine.deadline == deadline
+    box.progressed("a", 0.6, 5)
+    assert box.engines["a"].machine.deadline == deadline + 3
+
+
+def test_a_report_that_comes_after_the_load_is_none() -> None:
+    box = quiet(loaded(make_box(), "a"))
+    box.progressed("a", 0.5, 2)
+    assert not box.changed
+
+
+def test_what_was_measured_is_worth_keeping_and_can_be_recalled() -> None:
+    box = make_box()
+    assert not box.learned
+    box.heard("r", says(1, a=1), 0)
+    box.progressed("a", 1.0, 3)
+    assert not box.learned
+    box.saw("a", Fact.HEALTHY, 4)
+    assert box.learned
+    box.learned = False
+    box.unload("a", 5)
+    box.saw("a", Fact.EXITED, 5.5)
+    assert box.learned
+    measured = box.engines["a"].history.measured
+    assert measured == Measured(loads_s=(4,), shares=(0.75,), stops_s=(0.5,))
+    again = make_box()
+    again.recall({"a": measured})
+    assert again.engines["a"].history.load_estimate() == (4, "history")
+    assert again.engines["b"].history.measured == Measured()
+
+
+def test_a_load_that_fails_teaches_nothing() -> None:
+    box = make_box()
+    box.heard("r", says(1, a=1), 0)
+    box.saw("a", Fact.EXITED, 1, CRASH)
+    assert (box.learned, box.engines["a"].load) == (False, None)
+
+
 def test_a_load_that_hangs_is_stopped_and_then_killed() -> None:
     box = make_box()
     box.heard("r", says(1, a=1), 0)
-    assert box.progressed("a", 0.5, "engine", 2.5) == []
+    assert box.progressed("a", 0.5, 2.5) == []
     box.sign_of_life("a", 2.9)
     box.tick(3)
     assert box.deadline(3) == 22.9
@@ -429,15 +474,15 @@ def test_the_end_of_a_drain_is_news() -> None:
 def test_what_changes_nothing_is_no_change() -> None:
     box = make_box()
     box.heard("r", says(2, a=1), 0)
-    box.progressed("a", 0.5, "engine", 1)
+    box.progressed("a", 0.5, 1)
     box.strangers({"gpu0": 1}, 1)
     quiet(box)
     box.heard("r", says(1, b=1), 1)
-    box.progressed("a", 0.5, "engine", 1)
+    box.progressed("a", 0.5, 1)
     box.strangers({"gpu0": 1}, 1)
     box.tick(2)
     assert (box.news, box.changed) == (False, False)
-    box.progressed("a", 0.6, "engine", 2)
+    box.progressed("a", 0.6, 2)
     assert (box.news, box.changed) == (False, True)
     quiet(box).strangers({}, 2)
     assert (box.news, box.changed) == (False, True)
@@ -579,7 +624,7 @@ class Life(RuleBasedStateMachine):
     def a_load_moves(self, n: int, fact: Fact) -> None:
         name = [*self.processes][n % len(self.processes)]
         if self.processes[name] == "loading":
-            self.box.progressed(name, n / 9, "engine", self.now)
+            self.box.progressed(name, n / 9, self.now)
             if fact is Fact.HEALTHY:
                 self.processes[name] = "ready"
                 self.by_hand.discard(name)

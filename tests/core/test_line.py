@@ -526,7 +526,7 @@ def test_who_is_refused_after_the_end_does_not_wait_again() -> None:
 
 # What they are told.
 
-TO_X = Switch("s-1", "x", Phase.SWITCHING, Step.DRAINING, 1.0, ("y",), 0.1, "engine", 5.0)
+TO_X = Switch("s-1", "x", Phase.SWITCHING, Step.DRAINING, 1.0, ("y",), 0.1, "engine", 5.0, "size")
 
 
 def changed(**change: Any) -> Switch:

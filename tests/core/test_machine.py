@@ -236,30 +236,12 @@ def test_only_a_ready_engine_admits(phase: Phase) -> None:
     assert engine.in_flight == before
 
 
-# Progress.
-
-
-def test_progress_is_never_backwards_and_below_one_until_ready() -> None:
-    engine = machine(Fact.WANTED)
-    assert not engine.progressed(0.0, "engine", 1)
-    assert engine.progressed(0.4, "engine", 2)
-    assert not engine.progressed(0.3, "io", 3)
-    assert not engine.progressed(0.4, "io", 3)
-    assert (engine.progress, engine.progress_source) == (0.4, "engine")
-    assert engine.progressed(1.0, "io", 4)
-    assert (engine.progress, engine.progress_source) == (0.99, "io")
-    assert not engine.progressed(1.0, "io", 5)
-    engine.saw(Fact.HEALTHY, 6)
-    assert (engine.progress, engine.progress_source) == (None, None)
-
-
 @pytest.mark.parametrize("phase", set(Phase) - {STARTING})
-def test_only_a_load_progresses(phase: Phase) -> None:
+def test_only_a_load_can_stall(phase: Phase) -> None:
     engine = in_phase(phase)
     deadline = engine.deadline
-    assert not engine.progressed(0.5, "engine", 1)
     engine.sign_of_life(1)
-    assert (engine.progress, engine.deadline) == (None, deadline)
+    assert engine.deadline == deadline
 
 
 # Deadlines and failures.
@@ -270,12 +252,9 @@ def test_a_load_that_moves_has_not_stalled() -> None:
     assert engine.deadline == 20
     engine.saw(Fact.ALIVE, 5)
     assert engine.deadline == 25
-    assert engine.progressed(0.1, "engine", 7)
-    assert engine.deadline == 27
     engine.sign_of_life(9)
     assert engine.deadline == 29
-    assert not engine.progressed(0.1, "engine", 11)  # the same again is no sign of life
-    engine.saw(Fact.ALIVE, 12)  # nor is "loading", said again
+    engine.saw(Fact.ALIVE, 12)  # "loading", said again, is no sign of life
     assert engine.deadline == 29
 
 
@@ -365,9 +344,8 @@ class Walk:
 
     def step(self) -> None:
         self.now += self.chance.choice([0, 0.5, 5, 30])
-        before = self.machine.phase, self.machine.progress
-        self.chance.choice([self._fact, self._fact, self._request, self._progress])()
-        self._check(*before)
+        self.chance.choice([self._fact, self._fact, self._request, self._life])()
+        self._check()
 
     def _fact(self) -> None:
         fact = self.chance.choice([f for p, f in ON_FACT if p is self.machine.phase])
@@ -389,19 +367,14 @@ class Walk:
             assert self.machine.phase is READY
             self.in_flight += 1
 
-    def _progress(self) -> None:
-        self.machine.progressed(self.chance.uniform(-0.2, 1.2), "engine", self.now)
+    def _life(self) -> None:
+        self.machine.sign_of_life(self.now)
 
-    def _check(self, phase: Phase, progress: float | None) -> None:
+    def _check(self) -> None:
         machine = self.machine
         assert self.alive == (machine.phase is not IDLE)
         assert machine.in_flight == self.in_flight <= 2
         assert machine.phase is not SWITCHING or self.in_flight
-        if machine.phase is STARTING:
-            at_least = (progress or 0) if phase is STARTING else 0
-            assert at_least <= (machine.progress or 0) < 1
-        else:
-            assert machine.progress is None
         limited = machine.phase in (STARTING, SWITCHING, STOPPING)
         assert limited == (machine.deadline < math.inf)
 

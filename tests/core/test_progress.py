@@ -37,13 +37,14 @@ TELL = Tell(
     position=2,
     elapsed_s=3.125,
     eta_s=4.2,
+    eta_source="history",
     progress=0.42,
     progress_source="engine",
 )
 TOLD = (
     b'"model_switching": {"phase": "starting", "step": "waiting for readiness", '
     b'"at": 1795251429.5, "model": "qwen3-8b", "from": ["llama3-8b"], "box": "box1", '
-    b'"position": 2, "elapsed_s": 3.125, "eta_s": 4.2, "progress": 0.42, '
+    b'"position": 2, "elapsed_s": 3.125, "eta_s": 4.2, "eta_source": "history", "progress": 0.42, '
     b'"progress_source": "engine"}'
 )
 
@@ -82,7 +83,7 @@ def data_of(raw: bytes) -> str:
 
 
 def test_what_is_not_known_is_null_and_what_was_decided_comes_on_top() -> None:
-    tell = Tell("x", Phase.READY, None, None, (), "box1", 1, 0.5, None, None, None)
+    tell = Tell("x", Phase.READY, None, None, (), "box1", 1, 0.5, None, None, None, None)
     told = switching(tell) | served("loaded", 1.23456)
     said = json.loads(data_of(frame("events", CHAT, told)))["model_switching"]
     assert said["from"] == []

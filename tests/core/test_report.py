@@ -117,12 +117,16 @@ def test_a_load_names_the_source_of_its_figures_and_without_one_there_are_none()
     assert (a.load_s, a.load_source, a.memory_bytes, a.memory_source) == (
         (None, "unknown", None, "unknown")
     )
-    assert (b.load_s, b.load_source, b.eta_s) == (4.0, "size", None)
+    assert (b.load_s, b.load_source, b.eta_s) == (10.0, "size", None)
     bring(box, "b", Phase.STARTING, now=1)
-    box.progressed("b", 0.4217, "engine", 2)
+    _, b = shown(box, 2).models
+    assert (b.eta_s, b.eta_source, b.progress) == (9.0, "size", None)
+    box.progressed("b", 0.25, 2)
     _, b = shown(box, 2.5).models
-    assert (b.eta_s, b.progress, b.progress_source) == (2.5, 0.4217, "engine")
-    assert shown(box, 5).models[1].eta_s is None  # it takes longer than expected: nobody knows
+    assert (b.eta_s, b.eta_source) == (2.5, "engine")
+    assert (b.progress, b.progress_source) == (0.25, "engine")
+    _, b = shown(box, 5.1).models  # it takes longer than expected: nobody knows
+    assert (b.eta_s, b.eta_source) == (None, None)
     box.saw("b", Fact.HEALTHY, 3)
     _, b = shown(box, 3).models
     assert (b.load_s, b.load_source, b.eta_s, b.progress) == (2.0, "history", None, None)
@@ -160,7 +164,7 @@ def test_a_model_that_can_never_fit_says_so_and_is_a_problem_of_the_box() -> Non
 
 
 def test_a_switch_is_in_the_phase_of_its_victims_until_its_model_starts() -> None:
-    box = make_box(model("a", 20), model("b", 20, file=3_000_000_000))
+    box = make_box(model("a", 20), model("b", 20, file=1_200_000_000))
     bring(box, "a", Phase.READY)
     box.admit("a", None, 0)
     wanted(box, 10, b=1)
@@ -172,11 +176,12 @@ def test_a_switch_is_in_the_phase_of_its_victims_until_its_model_starts() -> Non
     box.release("a", 0, 32)
     [switch] = shown(box, 32).switches
     assert (switch.phase, switch.step) == (Phase.STOPPING, Step.STOPPING)
+    assert (switch.eta_s, switch.eta_source) == (3.0, "size")
     box.saw("a", Fact.EXITED, 33)
     [switch] = shown(box, 33).switches
-    assert (switch.phase, switch.step, switch.eta_s) == (Phase.STARTING, Step.STARTING, 3.0)
+    assert (switch.phase, switch.step) == (Phase.STARTING, Step.STARTING)
     box.saw("b", Fact.ALIVE, 34)
-    box.progressed("b", 0.5, "engine", 34)
+    box.progressed("b", 0.5, 34)
     [switch] = shown(box, 34).switches
     assert (switch.step, switch.progress, switch.progress_source) == (
         (Step.AWAITING_READINESS, 0.5, "engine")

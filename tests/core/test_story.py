@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ SWITCH = Switch(
     progress=0.25,
     progress_source="engine",
     eta_s=4.0,
+    eta_source="history",
 )
 
 
@@ -33,7 +35,17 @@ def test_with_no_box_nothing_is_told_but_that_it_waits_for_one() -> None:
 def test_the_switch_that_makes_room_is_told_whole() -> None:
     story = story_of("x", view("a", idle("x"), now=10.0, switches=(SWITCH,), at=500.0))
     assert story == Story(
-        "x", Phase.STARTING, Step.STARTING, "a", 500.0, ("y",), 14.0, 0.25, "engine"
+        model="x",
+        phase=Phase.STARTING,
+        step=Step.STARTING,
+        box="a",
+        at=500.0,
+        from_=("y",),
+        ready_at=14.0,
+        eta_source="history",
+        progress=0.25,
+        progress_source="engine",
+        switch="s-1",
     )
 
 
@@ -74,13 +86,14 @@ def test_a_tell_carries_the_story_and_the_place_of_one_request() -> None:
         Step.STARTING,
         "a",
     )
-    assert (tell.position, tell.elapsed_s, tell.eta_s) == (3, 1.235, 3.0)
+    assert (tell.position, tell.elapsed_s, tell.eta_s) == (3, 1.235, 2.96)
     assert (tell.from_, tell.progress, tell.progress_source) == (("y",), 0.25, "engine")
 
 
 def test_a_load_that_takes_longer_than_expected_has_no_eta() -> None:
     story = story_of("x", view("a", idle("x"), now=10.0, switches=(SWITCH,)))
-    assert story.tell(position=1, elapsed=0.0, now=14.0).eta_s == 0.0
+    tell = story.tell(position=1, elapsed=0.0, now=14.0)
+    assert (tell.eta_s, tell.eta_source) == (0.0, "history")
     assert story.tell(position=1, elapsed=0.0, now=14.1).eta_s is None
 
 
@@ -91,9 +104,23 @@ def test_who_is_not_served_as_soon_as_the_model_is_ready_has_no_eta() -> None:
     assert story_of("x", view("a", now=10.0, switches=(SWITCH,))).slots == 1
 
 
+def test_what_was_promised_of_a_switch_is_not_put_off_by_a_late_message() -> None:
+    def heard(now: float, **changes: Any) -> Story:
+        switch = replace(SWITCH, **changes)
+        return story_of("x", view("a", idle("x"), now=now, switches=(switch,)))
+
+    first = heard(10.0)
+    assert heard(10.5).after(first).ready_at == 14.0
+    assert heard(10.5, eta_s=1.0).after(first).ready_at == 11.5
+    assert heard(10.5, eta_s=None).after(first).ready_at is None
+    assert heard(10.5).after(heard(10.2, eta_s=None)).ready_at == 14.5
+    assert heard(10.5, id="s-2").after(first).ready_at == 14.5
+    assert heard(10.5).after(None).ready_at == 14.5
+
+
 def test_only_phase_step_models_and_box_are_told_at_once() -> None:
     story = story_of("x", view("a", idle("x"), now=10.0, switches=(SWITCH,)))
-    later = Story("x", story.phase, story.step, story.box, 9.0, story.from_, 1.0, 0.9, "io")
+    later = Story("x", story.phase, story.step, story.box, 9.0, story.from_, 1.0, "size", 0.9, "io")
     assert later.key == story.key
     for other in (
         Story("x", Phase.STOPPING, story.step, "a", from_=("y",)),

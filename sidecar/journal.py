@@ -1,0 +1,63 @@
+"""The journal: what was measured here, kept over the life of one sidecar.
+
+One small JSON file in the state folder, replaced whole. It holds estimates: one that cannot be
+read is passed over with a warning, and measuring begins anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from pydantic import TypeAdapter
+
+from sidecar.estimate import Measured
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Of one model. `of` tells what was measured: its file, its engine and how that is started."""
+
+    of: str
+    measured: Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    v: Literal[1] = 1
+    models: Mapping[str, Entry] = field(default_factory=dict)
+
+
+_PAGE = TypeAdapter(Page)
+
+
+class Journal:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Mapping[str, Entry]:
+        try:
+            return _PAGE.validate_json(self._path.read_bytes()).models
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            said = str(error).partition("\n")[0]
+            log.warning("the journal cannot be read: loads are measured anew", error=said)
+            return {}
+
+    def write(self, models: Mapping[str, Entry]) -> None:
+        """Not synced: what a power cut takes is measured again."""
+        new = self._path.with_suffix(".new")
+        try:
+            file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(file, "wb") as page:
+                page.write(_PAGE.dump_json(Page(models=models), indent=1))
+            os.replace(new, self._path)
+        except OSError as error:
+            log.warning("the journal cannot be written", error=str(error))
