@@ -17,13 +17,13 @@ from typing import Literal
 from shared.demand import Demand
 from shared.status import Phase
 from sidecar.demand import BY_HAND, Demands, Want
-from sidecar.engine import Do, Engine, Model, Switch
+from sidecar.engine import Do, Engine, Model
 from sidecar.estimate import History, Measured
-from sidecar.forecast import forecast
 from sidecar.machine import Effect, Exit, Fact, Machine
 from sidecar.memory import Bytes, does_not_fit, placements, subtract
 from sidecar.plan import Claim, Facts, Plan, Wait
 from sidecar.planner import plan
+from sidecar.switches import Switches
 
 Refusal = Literal["not_ready", "busy", "draining"]
 
@@ -50,7 +50,7 @@ class Box:
             )
             for id, model in models.items()
         }
-        self.switches: dict[str, Switch] = {}
+        self.switches = Switches(boot)
         self.claims: tuple[Claim, ...] = ()
         self.waits: tuple[Wait, ...] = ()
         self.seq = 0
@@ -63,7 +63,6 @@ class Box:
         self._patience = patience
         self.taken_by_strangers: Bytes = {}
         self._replan_at = math.inf
-        self._switches = 0
 
     # What happens.
 
@@ -158,13 +157,14 @@ class Box:
         for engine in others:
             effects += self._send_away(engine, now, f"switched to {model} by hand")
         if self.engines[model].machine.phase is Phase.IDLE:
-            self._begin_switch(model, leaving, now)
+            self.news |= self.switches.begin(model, leaving, now)
         return effects + self.load(model, now)
 
     def close(self, now: float) -> list[Do]:
         """Admit nobody, let what runs come to its end, then stop every engine."""
         self.closing = self.news = True
-        self.claims, self.waits, self.switches = (), (), {}
+        self.claims, self.waits = (), ()
+        self.switches.clear()
         effects: list[Do] = []
         for engine in self.engines.values():
             effects += self._let_go(engine, now, "the sidecar is shutting down")
@@ -215,17 +215,16 @@ class Box:
         for keep in decided.keeps:
             done += self._tell(self._decided(keep.model, keep.because), Fact.KEPT, now)
         for claim in decided.claims:
-            self._begin_switch(claim.model, claim.victims, now)
+            self.news |= self.switches.begin(claim.model, claim.victims, now)
         for drain in decided.drains:
             done += self._let_go(self.engines[drain.model], now, drain.because)
         for start in decided.starts:
             engine = self._decided(start.model, start.because)
             engine.booking = start.booking
-            self._begin_switch(start.model, (), now)
+            self.news |= self.switches.begin(start.model, (), now)
             done += self._tell(engine, Fact.WANTED, now)
-        self._end_switches()
-        for switch in self.switches.values():
-            switch.promise.revise(*forecast(switch, self.engines, now), now)
+        self.news |= self.switches.end({claim.model for claim in self.claims}, self.engines)
+        self.switches.revise(self.engines, now)
         return done
 
     def _decided(self, model: str, because: str) -> Engine:
@@ -266,20 +265,6 @@ class Box:
     def _do(self, engine: Engine, effects: list[Effect]) -> list[Do]:
         self.news |= bool(effects)
         return [Do(engine.model.id, effect, engine.booking) for effect in effects]
-
-    def _begin_switch(self, to: str, from_: tuple[str, ...], now: float) -> None:
-        if to not in self.switches:
-            self._switches += 1
-            self.switches[to] = Switch(f"s-{self.boot}-{self._switches}", to, from_, now)
-            self.news = True
-
-    def _end_switches(self) -> None:
-        """A switch whose load has ended, or whose claim was dropped, is none any more."""
-        claimed = {claim.model for claim in self.claims}
-        for name in list(self.switches):
-            if name not in claimed and self.engines[name].machine.phase is not Phase.STARTING:
-                del self.switches[name]
-                self.news = True
 
     # What the planner is told.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from shared.status import Phase
-from sidecar.estimate import UNKNOWN_LOAD, History, Load, Promise
+from sidecar.estimate import UNKNOWN_LOAD, History, Load
 from sidecar.machine import Effect, Limits, Machine
 from sidecar.memory import Bytes, Need
 from sidecar.plan import Candidate, Resident
@@ -77,17 +77,6 @@ class Engine:
             self.history.stopped(now - since)
             return True
         return False
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """A switch, from the first drain to the readiness of its model."""
-
-    id: str
-    to: str
-    from_: tuple[str, ...]
-    began: float
-    promise: Promise = field(default_factory=Promise)
 
 
 @dataclass(frozen=True, slots=True)

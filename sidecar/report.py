@@ -23,8 +23,9 @@ from shared.status import (
 )
 from sidecar.box import Box
 from sidecar.demand import BY_HAND, Want
-from sidecar.engine import Engine, Switch
+from sidecar.engine import Engine
 from sidecar.memory import HOST, Memory, add, gpu, gpus_of
+from sidecar.switches import Switch
 
 
 def report(box: Box, seen: Memory, now: float, wall: float) -> Status:

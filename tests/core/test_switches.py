@@ -4,8 +4,8 @@ from typing import Any
 
 from shared.status import Phase
 from sidecar.estimate import Measured
-from sidecar.forecast import forecast
 from sidecar.machine import Fact
+from sidecar.switches import forecast
 from tests.core.test_report import bring, make_box, model, wanted
 
 
