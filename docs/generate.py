@@ -25,6 +25,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from router.config import RouterConfig
+from shared.auth import Digest
 from shared.settings import ConfigPath, Duration, Listen, ModelId, Settings, Size
 from sidecar.config import SidecarConfig
 from sidecar.machine import phase_diagram
@@ -34,7 +35,13 @@ PAGES = ("architecture.md", "configuration.md")
 
 # Types that are numbers and text to Python, and are written in ways of their own: by the mark that
 # `Annotated` gives them.
-MARKED = ((Duration, "duration"), (Size, "size"), (ConfigPath, "path"), (ModelId, "model id"))
+MARKED = (
+    (Duration, "duration"),
+    (Size, "size"),
+    (ConfigPath, "path"),
+    (ModelId, "model id"),
+    (Digest, "64 hex digits"),
+)
 WORDS = {get_args(hint)[1]: word for hint, word in MARKED}
 PLAIN = {str: "text", int: "whole number", bool: "true or false", Listen: "address and port"}
 
@@ -118,7 +125,8 @@ def word(hint: Any) -> str:
     if origin is Literal:
         return ", ".join(f"`{choice}`" for choice in args)
     if origin is tuple:
-        return "list of text" if args[0] is str else f"list of {word(args[0])}s"
+        plural = "" if args[0] is str or get_origin(args[0]) is Literal else "s"
+        return f"list of {word(args[0])}{plural}"
     if origin is Mapping:
         return f"mapping of {word(args[0])} to {word(args[1])}"
     if NoneType in args:

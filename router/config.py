@@ -13,7 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 
 from shared.demand import HIGHEST_PRIORITY
 from shared.document import Where
-from shared.settings import Duration, Listen, ModelId, Program, Refusals, Settings, Size
+from shared.program import Program
+from shared.settings import Duration, Listen, ModelId, Refusals, Settings, Size
 
 Dialect = Literal["events", "reasoning", "events+reasoning", "status", "comments", "off"]
 
@@ -28,6 +29,12 @@ def _base_url(value: str) -> str:
     return match[1].lower()
 
 
+def _key(key: object) -> object:
+    if isinstance(key, str) and not re.fullmatch("[!-~]*", key):
+        raise ValueError("must be one word of printable ASCII characters, as a header can hold")
+    return key or None
+
+
 def _interval(seconds: float) -> float:
     if not 0.1 <= seconds <= 5:
         raise ValueError(
@@ -39,7 +46,7 @@ def _interval(seconds: float) -> float:
 class Sidecar(Settings):
     url: Annotated[str, AfterValidator(_base_url)]  # without a slash at its end
     # `${SIDECAR_KEY:-}` with nothing in the environment is no key.
-    key: Annotated[SecretStr | None, BeforeValidator(lambda key: key or None)] = None
+    key: Annotated[SecretStr | None, BeforeValidator(_key)] = None
 
 
 class Progress(Settings):

@@ -2,6 +2,8 @@
 
     SwapyardError
     ├── InvalidRequest       400  invalid_json, invalid_request, model_required, bad_progress
+    ├── Unauthorized         401  unauthorized
+    ├── Forbidden            403  forbidden
     ├── ModelNotFound        404  model_not_found
     ├── NotFound             404  not_found, and 405
     ├── DoesNotFit           409  does_not_fit
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -61,12 +64,48 @@ class SwapyardError(Exception):
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
         return headers
 
+    def without_logs(self) -> SwapyardError:
+        """As it is told to those who may not read the log of an engine."""
+        return self
+
 
 class InvalidRequest(SwapyardError):
     """The request is not one that any engine could answer."""
 
     status = 400
     type = "invalid_request_error"
+
+
+class Unauthorized(SwapyardError):
+    """The request shows no key, or none that is known. The message never repeats it."""
+
+    status = 401
+    type = "invalid_request_error"
+    key: str | None = None  # whose it is, nobody can know
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="unauthorized")
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "www-authenticate": "Bearer"}
+
+
+class Forbidden(SwapyardError):
+    """The key is known, and is not for this; any one of `needs` would do."""
+
+    status = 403
+    type = "invalid_request_error"
+
+    def __init__(self, key: str | None, needs: Sequence[str]) -> None:
+        scopes = " or ".join(needs) or "which no key has"
+        super().__init__(
+            f"The key {key!r} may not do this: use one with the scope {scopes}.", code="forbidden"
+        )
+        self.key = key  # its name
+
+    def headers(self) -> dict[str, str]:
+        challenge = 'Bearer error="insufficient_scope"'  # RFC 6750, section 3.1
+        return {**super().headers(), "www-authenticate": challenge}
 
 
 class ModelNotFound(SwapyardError):
@@ -129,6 +168,11 @@ class LoadFailed(SwapyardError):
         super().__init__(
             message, code="load_failed", cause=cause, log_tail=log_tail, retry_after=retry_after
         )
+
+    def without_logs(self) -> LoadFailed:
+        bare = LoadFailed(self.message, self.more["cause"], [], self.retry_after)
+        del bare.more["log_tail"]
+        return bare
 
 
 class Unavailable(SwapyardError):

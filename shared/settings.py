@@ -23,11 +23,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
     GetCoreSchemaHandler,
     ValidationError,
     ValidationInfo,
-    field_validator,
 )
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
@@ -174,25 +172,6 @@ def _is_host(host: str) -> bool:
     return True
 
 
-class Program(Settings):
-    """What both programs may be told."""
-
-    open: bool = False  # True: everyone who reaches `listen` may use it; never by accident
-    listen: Listen
-    # Beside the config file, so that two programs with two configs never meet in one folder.
-    state_dir: ConfigPath = Field(default=Path("state"), validate_default=True)
-
-    @field_validator("listen")
-    @classmethod
-    def _is_not_open_by_accident(cls, listen: Listen, info: ValidationInfo) -> Listen:
-        if not listen.loopback and info.data.get("open") is False:
-            raise ValueError(
-                "would let other machines in, and nobody is asked for a key: listen on 127.0.0.1,"
-                " or write `open: true` if everyone who can reach this address may use it"
-            )
-        return listen
-
-
 # From pydantic's words to ours.
 
 _SECRET = {"key", "sha256", "secret"}
@@ -220,7 +199,7 @@ _MESSAGES = {
 
 def _refusals(model: type[Settings], details: ErrorDetails) -> Iterator[tuple[Where, str]]:
     kind, where, context = details["type"], details["loc"], details.get("ctx", {})
-    got = "" if _SECRET.intersection(where) else _got(details["input"])
+    got = "" if _is_secret(where) else _got(details["input"])
     error = context.get("error")
     if where[-1:] == ("[key]",):
         yield where[:-1], str(error)
@@ -237,6 +216,11 @@ def _refusals(model: type[Settings], details: ErrorDetails) -> Iterator[tuple[Wh
         choices = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
         template = _MESSAGES.get(kind, "is not valid{got}")
         yield where, template.format(got=got, choices=choices, **context)
+
+
+def _is_secret(where: Where) -> bool:
+    """Also where a key stands by mistake: as an entry of `keys`, or in place of the list."""
+    return bool(_SECRET.intersection(where)) or (where[:1] == ("keys",) and len(where) < 3)
 
 
 def _keys(model: type[Settings], where: Where) -> list[str]:

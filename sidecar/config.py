@@ -11,16 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from shared.settings import (
-    ConfigPath,
-    Duration,
-    Listen,
-    ModelId,
-    Program,
-    Refusals,
-    Settings,
-    Size,
-)
+from shared.program import Program
+from shared.settings import ConfigPath, Duration, Listen, ModelId, Refusals, Settings, Size
 
 # llama.cpp divides one unified KV cache among its slots; what a command starts is mostly a server
 # that batches (vLLM, SGLang) and is slow when it is fed one by one.

@@ -11,6 +11,7 @@ from shared.errors import (
     DoesNotFit,
     EngineFailed,
     EngineStalled,
+    Forbidden,
     InternalError,
     InvalidRequest,
     LoadFailed,
@@ -19,12 +20,15 @@ from shared.errors import (
     QueueTimeout,
     SwapyardError,
     TooLarge,
+    Unauthorized,
     Unavailable,
 )
 from shared.sse import Decoder
 
 SURFACE = [
     (InvalidRequest("m", code="invalid_json"), 400, "invalid_json", False),
+    (Unauthorized("m"), 401, "unauthorized", False),
+    (Forbidden("laptop", ["read"]), 403, "forbidden", False),
     (ModelNotFound("x", ["a", "b"]), 404, "model_not_found", False),
     (NotFound("/nowhere"), 404, "not_found", False),
     (NotFound("/v1/models", 405), 405, "invalid_request", False),
@@ -64,6 +68,18 @@ def test_a_failed_load_says_why_and_shows_the_engine_s_last_words() -> None:
     said = json.loads(error.body())["error"]
     assert (said["cause"], said["log_tail"]) == ("vram_oom", ["out of", "memory"])
     assert "retry_after" not in said
+
+
+def test_who_may_not_read_logs_is_told_all_the_rest() -> None:
+    error = LoadFailed("m", "vram_oom", ["out of", "memory"], 12.0)
+    said = json.loads(error.body())["error"]
+    bare = error.without_logs()
+    assert said.pop("log_tail")
+    assert json.loads(bare.body())["error"] == said
+    assert bare.headers() == error.headers()
+    assert "log_tail" in error.more  # which others are told
+    other = TooLarge(10)
+    assert other.without_logs() is other
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,14 @@ def test_a_box_is_named_by_the_base_of_its_url_alone(url: str) -> None:
     assert "hunter2" not in line
 
 
+@pytest.mark.parametrize("key", ["hunter 2", "hunter2\\n", "hünter2"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated(key: str) -> None:
+    assert problems(f'sidecars:\n- {{url: "http://a", key: "{key}"}}') == [
+        "router.yaml:2: sidecars[0].key: must be one word of printable ASCII characters,"
+        " as a header can hold"
+    ]
+
+
 def test_a_box_that_is_listed_twice_is_refused() -> None:
     assert problems("sidecars:\n- url: http://a\n- url: http://b\n- url: http://A/") == [
         "router.yaml:4: sidecars[2].url: http://a is listed twice"
@@ -133,3 +141,5 @@ def test_priorities_and_dialects_have_their_bounds() -> None:
 def test_a_router_is_not_opened_to_others_by_accident() -> None:
     (line,) = problems(BOX + "listen: 0.0.0.0:80")
     assert line.startswith("router.yaml:2: listen: would let other machines in")
+    key = f'{{name: laptop, sha256: "{"0" * 64}", scopes: [inference, read]}}'
+    assert parse(BOX + f"listen: 0.0.0.0:80\nkeys: [{key}]").keys[0].name == "laptop"

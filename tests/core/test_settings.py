@@ -18,7 +18,6 @@ from shared.settings import (
     Listen,
     ModelId,
     Problems,
-    Program,
     Settings,
     Size,
     read,
@@ -36,16 +35,13 @@ class Everything(Settings):
     wait: Duration = 1.0
     room: Size = 1
     ratio: float = 1.0
+    at: Listen = Listen("127.0.0.1", 1)
     on: bool = False
     name: str | None = Field(default=None, min_length=1)
     code: str = Field(default="a", pattern="^a+$")
     file: ConfigPath | None = None
     engines: Mapping[ModelId, Engine] = {}
     lists: tuple[Engine, ...] = ()
-
-
-class Served(Program):
-    listen: Listen = Listen("127.0.0.1", 1)
 
 
 def parse(text: str, **env: str) -> Everything:
@@ -153,8 +149,6 @@ def test_relative_paths_begin_at_the_folder_of_the_config_file() -> None:
     assert parse("file: ./x.gguf").file == Path("/etc/yard/x.gguf")
     assert parse("file: /srv/x.gguf").file == Path("/srv/x.gguf")
     assert parse("file: '${HOME}/x.gguf'", HOME="/root").file == Path("/root/x.gguf")
-    served = read(Served, "", name="a", folder=PurePosixPath("/etc/yard"), env={})
-    assert served.state_dir == Path("/etc/yard/state")
 
 
 @pytest.mark.parametrize("text", ["~/x.gguf", "''"])
@@ -164,17 +158,6 @@ def test_a_path_that_a_shell_would_have_to_expand_is_refused(text: str) -> None:
 
 def test_a_path_that_is_no_text_is_refused() -> None:
     assert problem("file: [x]") == "a.yaml:1: file: must be a path (got a list)"
-
-
-def test_an_address_beyond_loopback_needs_a_word_from_the_operator() -> None:
-    def listening(text: str) -> Listen:
-        return read(Served, text, name="a", folder=PurePosixPath("/"), env={}).listen
-
-    assert listening("{listen: '0.0.0.0:1', open: true}") == Listen("0.0.0.0", 1)
-    with pytest.raises(Problems, match=r"^a:2: listen: would let other machines in.*open: true"):
-        listening("\nlisten: 0.0.0.0:1")
-    with pytest.raises(Problems, match=r"^a:1: open: must be true or false \(got 'maybe'\)$"):
-        listening("{listen: '0.0.0.0:1', open: maybe}")
 
 
 def test_scalars_keep_the_text_that_was_written() -> None:
@@ -312,7 +295,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_settings_can_be_made_without_a_file() -> None:
-    assert Served(listen=Listen("::1", 2)).listen == Listen("::1", 2)
+    assert Everything(at=Listen("::1", 2)).at == Listen("::1", 2)
     assert Everything(wait=math.inf, room=2**30).wait == math.inf
     assert Everything(file=Path("x")).file == Path("x")
 

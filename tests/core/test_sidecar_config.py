@@ -158,6 +158,8 @@ def test_a_box_is_not_opened_to_others_by_accident() -> None:
     (line,) = problems(text)
     assert line.startswith("sidecar.yaml:2: listen: would let other machines in")
     assert parse(text + "\nopen: true").listen.host == "0.0.0.0"
+    key = f'{{name: router, sha256: "{"0" * 64}", scopes: [inference, read]}}'
+    assert parse(text + f"\nkeys: [{key}]").listen.host == "0.0.0.0"
 
 
 def test_a_word_in_braces_that_means_nothing_is_a_problem() -> None:
