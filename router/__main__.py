@@ -20,7 +20,7 @@ def main() -> None:
 
 
 async def _serve(config: RouterConfig) -> None:
-    with serve.listen(config.listen.host, config.listen.port) as listener:
+    with serve.listen(config) as listener:
         dispatch = make_dispatch(config)
         app = make_app(config, dispatch)
         async with asyncio.TaskGroup() as group:  # a router that follows no box must end

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Route
 
 from router.api.fleet import Fleet
 from router.api.openai import Inference, Models
@@ -17,6 +16,7 @@ from router.config import RouterConfig
 from router.dispatch import Dispatch
 from router.line import LineLimits
 from router.request_id import RequestId
+from shared.gate import Guarded, guard
 from shared.wire import EXCEPTION_HANDLERS, client
 
 KEEPALIVE = 30.0  # seconds that an idle connection to a sidecar is kept; it would keep it longer
@@ -41,15 +41,15 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
 
     inference = Inference(config, dispatch, streams, keys, aliases)
     routes = [
-        Route("/v1/models", models.every),
-        Route("/v1/models/{model:path}", models.one),
-        Route("/v1/{path:path}", inference, methods=["POST"]),
-        Route("/api/fleet", fleet.fleet),
-        Route("/healthz", fleet.healthz),
-        Route("/readyz", fleet.readyz),
+        Guarded("/v1/models", models.every, "inference", "read"),
+        Guarded("/v1/models/{model:path}", models.one, "inference", "read"),
+        Guarded("/v1/{path:path}", inference, "inference", methods=["POST"]),
+        Guarded("/api/fleet", fleet.fleet, "read"),
+        Guarded("/healthz", fleet.healthz, "everyone"),
+        Guarded("/readyz", fleet.readyz, "everyone"),
     ]
     return Starlette(
-        routes=routes,
+        routes=guard(config.keys, routes),
         lifespan=lifespan,
         middleware=[Middleware(RequestId)],
         exception_handlers=EXCEPTION_HANDLERS,

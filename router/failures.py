@@ -66,6 +66,12 @@ def load_failed(model: str, error: LoadError, retry_after: float | None) -> Load
     )
 
 
+def not_let_in(box: str) -> Unavailable:
+    """The key that the box does not take is this router's: the client's own was good."""
+    said = f"The box {box} does not let this router in: the router's log says more."
+    return Unavailable(said, code="box_unreachable", retry_after=BRIEF)
+
+
 def queue_full(waiting: int) -> Unavailable:
     return Unavailable(f"{waiting} requests wait already.", code="queue_full", retry_after=BRIEF)
 

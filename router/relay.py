@@ -20,6 +20,7 @@ import httpx
 from router.call import Call, with_model, with_usage
 from router.dispatch import Place
 from router.effects import Send
+from router.failures import not_let_in
 from router.progress import interval, served, switching
 from router.voice import Voice
 from shared.errors import EngineFailed, SwapyardError
@@ -149,6 +150,9 @@ class Relay:
             return
         except httpx.HTTPError as error:
             raise died(error) from None
+        if "www-authenticate" in response.headers:  # no engine's answer has that
+            await response.aclose()
+            raise not_let_in(self._place.tell().box or turn.box)
         if refusal is not None:
             self._place.refused(refusal["boot"], refusal["seq"])
         else:

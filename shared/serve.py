@@ -17,11 +17,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import structlog
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
 from shared import settings
+from shared.program import Program
 
 M = TypeVar("M", bound=settings.Settings)
 
@@ -31,6 +33,8 @@ LAST_WORDS = 1  # seconds
 # Longer than any client of ours keeps an idle connection, so that it is the client that closes:
 # a request sent on a connection that the server has just closed would be lost.
 KEEP_ALIVE = 75  # seconds
+
+log = structlog.get_logger()
 
 
 class _Server(uvicorn.Server):
@@ -58,8 +62,13 @@ def refuse(why: Exception) -> NoReturn:
     sys.exit(2)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(config: Program) -> socket.socket:
     """OSError if the address cannot be had. uvicorn would end the program by itself."""
+    host, port = config.listen.host, config.listen.port
+    if config.lets_everyone_in:
+        log.warning(
+            "open to everyone who can reach it: no `keys` are set", listen=str(config.listen)
+        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

@@ -9,7 +9,7 @@ do not know, so that a router works with sidecars one minor version older and ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -84,6 +84,9 @@ class ModelStatus:
     gpus: tuple[int, ...] = ()
     error: LoadError | None = None
 
+    def without_logs(self) -> ModelStatus:
+        return replace(self, error=self.error and replace(self.error, log_tail=()))
+
 
 @dataclass(frozen=True, slots=True)
 class Switch:
@@ -142,6 +145,10 @@ class Status:
 
     def switch_to(self, model: str) -> Switch | None:
         return next((s for s in self.switches if s.to == model), None)
+
+    def without_logs(self) -> Status:
+        """As it is shown to those who may not read the log of an engine."""
+        return replace(self, models=tuple(model.without_logs() for model in self.models))
 
     def to_json(self) -> bytes:
         return _STATUS.dump_json(self, by_alias=True)

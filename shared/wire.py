@@ -111,10 +111,14 @@ def only(headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[bytes]) -> H
 
 
 class Answer:
-    """One answer on its way to a client: its head, its chunks, and its end or its failure."""
+    """One answer on its way to a client: its head, its chunks, and its end or its failure.
 
-    def __init__(self, send: Send) -> None:
+    `shows_logs`: whether an error may carry an engine's last lines.
+    """
+
+    def __init__(self, send: Send, *, shows_logs: bool = False) -> None:
         self._send = send
+        self._shows_logs = shows_logs
         self.begun = False
         self._is_events = False
         self._failure: Callable[[SwapyardError], bytes] = SwapyardError.event
@@ -147,6 +151,7 @@ class Answer:
     async def fail(self, error: SwapyardError) -> None:
         """As JSON while there are no headers, in an event stream as its last event. Anything else
         is broken off: half an answer must not look like a whole one."""
+        error = error if self._shows_logs else error.without_logs()
         if not self.begun:
             headers = [(k.encode(), v.encode()) for k, v in error.headers().items()]
             await self.whole(error.status, headers, error.body())

@@ -35,7 +35,7 @@ async def _serve(config: SidecarConfig) -> None:
     with ExitStack() as stack:
         folder = StateFolder(config.state_dir)
         stack.callback(folder.close)
-        listener = stack.enter_context(serve.listen(config.listen.host, config.listen.port))
+        listener = stack.enter_context(serve.listen(config))
         reader = stack.enter_context(MemoryReader(SystemMemory()))
         supervisor = Supervisor(
             name=config.box or socket.gethostname(),
@@ -58,7 +58,7 @@ async def _serve(config: SidecarConfig) -> None:
         async def farewell(hurry: asyncio.Event) -> None:
             await supervisor.close(config.shutdown_timeout, hurry)
 
-        app = make_app(supervisor, proxy, lifespan)
+        app = make_app(config.keys, supervisor, proxy, lifespan)
         async with asyncio.TaskGroup() as group:  # a sidecar that supervises nothing must end
             running = group.create_task(supervisor.run())
             await serve.serve(app, listener, farewell)

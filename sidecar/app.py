@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
 
 from sse_starlette.event import ServerSentEvent
@@ -11,9 +11,9 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
 from starlette.types import Lifespan
 
+from shared.auth import Key
 from shared.demand import Demand
 from shared.errors import (
     DoesNotFit,
@@ -21,6 +21,7 @@ from shared.errors import (
     ModelNotFound,
     TooLarge,
 )
+from shared.gate import Guarded, caller, guard
 from shared.status import Catalogue
 from shared.wire import EXCEPTION_HANDLERS
 from sidecar.metrics import exposition
@@ -33,25 +34,30 @@ LOG_LINES = 200
 
 
 def make_app(
-    supervisor: Supervisor, proxy: EngineProxy, lifespan: Lifespan[Starlette]
+    keys: Sequence[Key],
+    supervisor: Supervisor,
+    proxy: EngineProxy,
+    lifespan: Lifespan[Starlette],
 ) -> Starlette:
     sidecar = _Endpoints(supervisor)
     routes = [
-        Route("/healthz", sidecar.healthz),
-        Route("/readyz", sidecar.readyz),
-        Route("/metrics", sidecar.metrics),
-        Route("/gpus", sidecar.gpus),
-        Route("/models", sidecar.models),
-        Route("/models/status", sidecar.status),
-        Route("/models/events", sidecar.events),
-        Route("/models/switch", sidecar.switch, methods=["POST"]),
-        Route("/models/{model:path}/logs", sidecar.logs),
-        Route("/models/{model:path}/load", sidecar.load, methods=["POST"]),
-        Route("/models/{model:path}/unload", sidecar.unload, methods=["POST"]),
-        Route("/demand/{router}", sidecar.demand, methods=["PUT"]),
-        Route("/engines/{path:path}", proxy),
+        Guarded("/healthz", sidecar.healthz, "everyone"),
+        Guarded("/readyz", sidecar.readyz, "everyone"),
+        Guarded("/metrics", sidecar.metrics, "read"),
+        Guarded("/gpus", sidecar.gpus, "read"),
+        Guarded("/models", sidecar.models, "read"),
+        Guarded("/models/status", sidecar.status, "read"),
+        Guarded("/models/events", sidecar.events, "read"),
+        Guarded("/models/switch", sidecar.switch, "admin", methods=["POST"]),
+        Guarded("/models/{model:path}/logs", sidecar.logs, "read"),
+        Guarded("/models/{model:path}/load", sidecar.load, "admin", methods=["POST"]),
+        Guarded("/models/{model:path}/unload", sidecar.unload, "admin", methods=["POST"]),
+        Guarded("/demand/{router}", sidecar.demand, "inference", methods=["PUT"]),
+        Guarded("/engines/{path:path}", proxy, "inference"),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=EXCEPTION_HANDLERS)
+    return Starlette(
+        routes=guard(keys, routes), lifespan=lifespan, exception_handlers=EXCEPTION_HANDLERS
+    )
 
 
 class _Endpoints:
@@ -117,10 +123,11 @@ class _Endpoints:
     # By hand.
 
     async def load(self, request: Request) -> Response:
-        return self._by_hand(self._supervisor.load, self._model_that_fits(self._model(request)))
+        model = self._model_that_fits(self._model(request))
+        return self._by_hand(request, self._supervisor.load, model)
 
     async def unload(self, request: Request) -> Response:
-        return self._by_hand(self._supervisor.unload, self._model(request))
+        return self._by_hand(request, self._supervisor.unload, self._model(request))
 
     async def switch(self, request: Request) -> Response:
         try:
@@ -131,11 +138,14 @@ class _Endpoints:
                     raise InvalidRequest('The body must be {"model": ...}.', code="model_required")
         except ValueError:
             raise InvalidRequest("The body is not JSON.", code="invalid_json") from None
-        return self._by_hand(self._supervisor.switch, self._model_that_fits(self._known(model)))
+        model = self._model_that_fits(self._known(model))
+        return self._by_hand(request, self._supervisor.switch, model)
 
-    def _by_hand(self, act: Callable[[str], None], model: str) -> Response:
+    def _by_hand(self, request: Request, act: Callable[[str], None], model: str) -> Response:
         act(model)
-        return _json(self._supervisor.status.value.to_json(), 202)
+        status = self._supervisor.status.value
+        shown = status if caller(request.scope).may("read") else status.without_logs()
+        return _json(shown.to_json(), 202)
 
     def _model(self, request: Request) -> str:
         return self._known(request.path_params["model"])

@@ -23,10 +23,14 @@ LINE_LIMIT = 2000  # characters of one line
 
 
 class Log:
-    """The file that a process writes to, read as it grows; its last lines stay in memory."""
+    """The file that a process writes to, read as it grows; its last lines stay in memory.
 
-    def __init__(self, path: Path) -> None:
+    `secret` is taken out of them: some servers print their settings, keys too, when they start.
+    """
+
+    def __init__(self, path: Path, secret: str | None = None) -> None:
         self.path = path
+        self._secret = secret
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._new: deque[str] = deque(maxlen=LINES_KEPT)  # that nobody was handed yet
         self._rest = b""
@@ -74,9 +78,9 @@ class Log:
         self._closed = True
         os.close(self._read)
 
-    @staticmethod
-    def _text(line: bytes) -> str:
-        return line.decode("utf-8", "replace").rstrip("\r")[:LINE_LIMIT]
+    def _text(self, line: bytes) -> str:
+        text = line.decode("utf-8", "replace").rstrip("\r")
+        return (text.replace(self._secret, "[key]") if self._secret else text)[:LINE_LIMIT]
 
 
 class Process:

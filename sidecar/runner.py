@@ -90,7 +90,7 @@ class Runner:
         if obstacle is not None:
             return obstacle
         try:
-            self._log = Log(self._log_path)
+            self._log = Log(self._log_path, launch.key)
             if self._fifo is not None:
                 os.mkfifo(self._fifo, 0o600)
             self.process = Process.spawn(launch.argv, env, self._log_path, self._fifo)

@@ -26,6 +26,7 @@ from router.request_id import request_id
 from router.view import BoxView
 from router.voice import Stream, Voice
 from shared.errors import InternalError, SwapyardError, Unavailable
+from shared.gate import caller
 from shared.status import Phase
 from shared.wire import (
     REQUEST_HEADERS,
@@ -52,7 +53,8 @@ class Inference:
     aliases: Mapping[str, str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        id, answer = request_id(scope), Answer(send)
+        id = request_id(scope)
+        answer = Answer(send, shows_logs=caller(scope).may("read"))
         try:
             body = await read_body(receive, self.config.max_body)
             async with while_client_stays(receive):

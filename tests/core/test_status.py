@@ -71,6 +71,12 @@ def test_a_status_is_one_line_so_that_it_is_one_event() -> None:
     assert b"\n" not in WHOLE.to_json()
 
 
+def test_who_may_not_read_logs_is_shown_all_the_rest() -> None:
+    said = json.loads(WHOLE.to_json())
+    said["models"][1]["error"]["log_tail"] = []
+    assert json.loads(WHOLE.without_logs().to_json()) == said
+
+
 def test_a_newer_sidecar_may_say_more_than_we_know() -> None:
     said = json.loads(WHOLE.to_json())
     for part in (said, said["models"][0], said["switches"][0], said["memory"][0], said["plan"][0]):

@@ -15,7 +15,7 @@ import httpx
 
 from tests.harness import ENGINE, ROOT, Server, client, sidecar, until
 
-ECHO = ROOT / "tests" / "fakes" / "echo.py"
+ECHO_ARGV = [sys.executable, str(ROOT / "tests" / "fakes" / "echo.py"), "{port}"]
 CHAT = "v1/chat/completions"
 Json = dict[str, Any]
 
@@ -31,7 +31,7 @@ def fake(*switches: str, **settings: object) -> Json:
 
 
 def echo(**settings: object) -> Json:
-    return model([sys.executable, str(ECHO), "{port}"], **settings)
+    return model(ECHO_ARGV, **settings)
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,15 @@ from typing import NamedTuple
 import pytest
 
 from tests.harness import frames, until
-from tests.http.boxes import CHAT, Box, Json, box, echo, fake
+from tests.http.boxes import CHAT, ECHO_ARGV, Box, Json, box, echo, fake, model
 
 ENDLESS = ("--tokens", "100000", "--tokens-per-second", "50")
 MODELS = {
     "echo": echo(env={"GIVEN_TOKEN": "is given"}),
-    "keyed": echo(env={"ENGINE_KEY": "{key}"}),
+    "keyed": model(
+        ["sh", "-c", 'echo "api_key=\'$ENGINE_KEY\'"; exec "$@"', "sh", *ECHO_ARGV],
+        env={"ENGINE_KEY": "{key}"},
+    ),
     "plain": fake("--tokens", "3"),
     "one-slot": fake("--tokens", "12", "--tokens-per-second", "40", slots=1),
     "endless": fake(*ENDLESS, drain_timeout="200ms"),
@@ -200,6 +203,9 @@ async def test_an_engines_key_is_sent_to_it_and_shown_to_nobody_else(it: Box) ->
         assert seen["headers"]["authorization"] == f"Bearer {key}"
         assert key not in " ".join(seen["argv"])
         assert key not in (await it.http.get("/models/status")).text
+        logged = (await it.http.get("/models/keyed/logs")).text
+        assert logged.splitlines()[0] == "api_key='[key]'"
+        assert key not in logged
         keys.add(key)
         await it.unload("keyed")
     assert not any(key in it.server.program.log() for key in keys)
