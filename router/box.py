@@ -46,7 +46,7 @@ class BoxClient:
         self._headers = bearer(config)
         self._boot = ""
         self._seq = 0
-        self._known_lost = False  # and said so
+        self._troubles: dict[str, str] = {}  # that were logged: what does not work, and why
         self._told: object = None  # what the last message was about; None: none was heard
         self._changed = asyncio.Event()
         dispatch.watch_demand(self._url, self._changed.set)
@@ -66,11 +66,11 @@ class BoxClient:
             try:
                 await self._events()
                 why = "it ended the stream of events"
+            except httpx.HTTPStatusError as error:
+                why = self._plainly(error.response.status_code)
             except (httpx.HTTPError, ValueError, sse.EventTooLarge) as error:
                 why = str(error) or type(error).__name__
-            if not self._known_lost:
-                log.warning("box cannot be reached", url=self._url, why=why)
-            self._known_lost = True
+            self._failed("events", why)
             self._dispatch.lost(self._url)
             if loop.time() - began > HEALTHY:
                 delay = FIRST_RETRY
@@ -84,7 +84,7 @@ class BoxClient:
             "GET", f"{self._url}/models/events", headers=self._headers, timeout=timeout
         ) as response:
             response.raise_for_status()
-            self._known_lost = False
+            self._troubles.pop("events", None)
             self._told = None  # it may have forgotten, or be a new one
             self._changed.set()
             decoder = sse.Decoder()
@@ -132,8 +132,30 @@ class BoxClient:
                 headers={**self._headers, "content-type": "application/json"},
                 timeout=ANSWER,
             )
-            if not response.is_success:
-                log.warning("demand not taken", url=self._url, status=response.status_code)
+            if response.is_success:
+                self._troubles.pop("demand", None)
+            else:
+                self._failed("demand", self._plainly(response.status_code))
+
+    # What is said of it.
+
+    def _failed(self, what: str, why: str) -> None:
+        """Said once for each reason, although it is tried again and again."""
+        if why not in self._troubles.values():
+            log.warning("trouble with a box", url=self._url, why=why)
+        self._troubles[what] = why
+
+    def _plainly(self, status: int) -> str:
+        match status:
+            case 401 if not self._headers:
+                return "the box wants a key: give it one, as `key` of this box in `sidecars`"
+            case 401:
+                return (
+                    "the box does not take this router's key: see `key` of this box in `sidecars`"
+                )
+            case 403:
+                return "this router's key needs the scopes inference and read at the box"
+        return f"it answers with status {status}"
 
 
 def bearer(config: Sidecar) -> dict[str, str]:
