@@ -1,21 +1,27 @@
-"""The `swapyard` command: what a person asks a running router."""
+"""The `swapyard` command: what a person asks a running router.
+
+The key comes from the environment: `ps` shows the arguments of a command to everyone.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import sys
 from typing import Any
 
 import httpx
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+KEY_VARIABLE = "SWAPYARD_KEY"
 
 
 def main() -> None:
     arguments = read_arguments()
     try:
-        fleet = fetch(arguments.url)
+        fleet = fetch(arguments.url, read_key())
         print(json.dumps(fleet) if arguments.json else table(fleet), flush=True)
     except BrokenPipeError:  # `swapyard status | head`
         sys.stderr.close()
@@ -30,14 +36,36 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def fetch(url: str) -> dict[str, Any]:
+def read_key() -> str:
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not re.fullmatch("[!-~]*", key):
+        sys.exit(f"{KEY_VARIABLE} holds something that is no key: spaces, or more than ASCII.")
+    return key
+
+
+def fetch(url: str, key: str) -> dict[str, Any]:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx.get(f"{url}/api/fleet", trust_env=False)
+        answer = httpx.get(f"{url}/api/fleet", headers=headers, trust_env=False)
         if answer.is_success:
             return dict(answer.json())
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         sys.exit(f"The router at {url} does not answer: {error}")
-    sys.exit(f"There is no router at {url}: it answers {answer.status_code} to /api/fleet.")
+    sys.exit(why_not(url, answer.status_code, bool(key)))
+
+
+def why_not(url: str, status: int, has_key: bool) -> str:
+    match status:
+        case 401 if has_key:
+            return f"The router at {url} does not know the key in {KEY_VARIABLE}."
+        case 401:
+            return (
+                f"The router at {url} wants a key: put one with the scope `read` into the"
+                f" environment variable {KEY_VARIABLE}."
+            )
+        case 403:
+            return f"The key in {KEY_VARIABLE} may not see this: use one with the scope `read`."
+    return f"There is no router at {url}: it answers {status} to /api/fleet."
 
 
 def table(fleet: dict[str, Any]) -> str:
