@@ -131,7 +131,7 @@ def chunk_of(raw: bytes, event: str) -> dict[str, Any]:
     return dict(json.loads(seen.data))
 
 
-WORDS = "qwen3-8b on box1: waiting for readiness, place 2, 42 %, about 5 s left"
+WORDS = "qwen3-8b on box1: waiting for readiness, place 2, 42 %, about 5 s left\n"
 
 
 def test_reasoning_is_a_complete_chunk_with_a_readable_line() -> None:
