@@ -1,4 +1,4 @@
-"""The `swapyard` command: what a person asks a running router.
+"""The `swapyard` command: what a person, or a program that watches, asks a running router.
 
 The key comes from the environment: `ps` shows the arguments of a command to everyone.
 """
@@ -10,43 +10,91 @@ import json
 import os
 import re
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 
+from router import probe
+
 DEFAULT_URL = "http://127.0.0.1:8080"
 KEY_VARIABLE = "SWAPYARD_KEY"
+ANSWER = 10.0  # seconds, as Nagios's own plugins wait
 
 
 def main() -> None:
     arguments = read_arguments()
+    if arguments.command == "probe":
+        verdict = look(arguments)
+        print(verdict.line())
+        sys.exit(verdict.state)
     try:
-        fleet = fetch(arguments.url, read_key())
+        fleet = fetch(arguments.url, arguments.key)
         print(json.dumps(fleet) if arguments.json else table(fleet), flush=True)
     except BrokenPipeError:  # `swapyard status | head`
         sys.stderr.close()
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """To what runs `probe`, argparse's 2 would mean that all is lost."""
+        if sys.argv[1:2] == ["probe"]:
+            print(probe.Verdict(probe.State.UNKNOWN, message).line())
+            sys.exit(probe.State.UNKNOWN)
+        super().error(message)
+
+
 def read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="swapyard")
+    parser = Parser(prog="swapyard")
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", help="boxes, models, and who waits")
     status.add_argument("--url", default=DEFAULT_URL, help=f"of the router ({DEFAULT_URL})")
     status.add_argument("--json", action="store_true", help="as the router says it")
-    return parser.parse_args()
+    add_probe(commands.add_parser("probe", help="is all well? One line, as Nagios wants it"))
+    arguments = parser.parse_args()
+    arguments.key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not re.fullmatch("[!-~]*", arguments.key):  # httpx would print it
+        parser.error(f"{KEY_VARIABLE} holds something that is no key: spaces, or more than ASCII")
+    return arguments
 
 
-def read_key() -> str:
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not re.fullmatch("[!-~]*", key):
-        sys.exit(f"{KEY_VARIABLE} holds something that is no key: spaces, or more than ASCII.")
-    return key
+def add_probe(parser: argparse.ArgumentParser) -> None:
+    add, limits = parser.add_argument, probe.Limits()
+    add("--url", default=DEFAULT_URL, help=f"of the router, or of a sidecar ({DEFAULT_URL})")
+    add("--model", action="append", default=[], help="it must be there; may be given again")
+    help = "for who waits longer than this, or a switch that takes longer: seconds (%(default)g)"
+    add("-w", "--warning", type=float, default=limits.warning, help=help)
+    add("-c", "--critical", type=float, default=limits.critical, help=help)
+
+
+def look(arguments: argparse.Namespace) -> probe.Verdict:
+    """Ask whoever is there: a router, else a sidecar."""
+    url, limits = arguments.url.rstrip("/"), probe.Limits(arguments.warning, arguments.critical)
+    codes = []
+    try:
+        with client(arguments.key) as http:
+            for path, read in probe.READERS.items():
+                answer = http.get(f"{url}{path}")
+                if answer.is_success:
+                    return probe.judge(read(answer.content), limits, arguments.model)
+                codes.append(answer.status_code)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        return probe.Verdict(probe.State.UNKNOWN, f"{url}: {error}")
+    except httpx.HTTPError as error:
+        return probe.unreachable(url, str(error) or type(error).__name__)
+    except ValueError:
+        return probe.no_answer_of_ours(url)
+    return probe.refused(url, codes)
+
+
+def client(key: str) -> httpx.Client:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return httpx.Client(headers=headers, timeout=ANSWER, trust_env=False)
 
 
 def fetch(url: str, key: str) -> dict[str, Any]:
-    headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx.get(f"{url}/api/fleet", headers=headers, trust_env=False)
+        with client(key) as http:
+            answer = http.get(f"{url}/api/fleet")
         if answer.is_success:
             return dict(answer.json())
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
