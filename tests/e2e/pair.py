@@ -36,12 +36,13 @@ class Pair:
 
 @asynccontextmanager
 async def pair(
-    tmp: Path, models: str, *, box: str = "", router_yaml: str = ""
+    tmp: Path, models: str, *, box: str = "", router_yaml: str = "", name: str = "box1"
 ) -> AsyncIterator[Pair]:
-    """`models`: the body of `models:`; `box` and `router_yaml`: further lines of each config."""
+    """`models`: the body of `models:`; `box` and `router_yaml`: further lines of each config;
+    `name`: the box's."""
     for folder in ("box", "router"):
         (tmp / folder).mkdir(exist_ok=True)
-    text = f"box: box1\nmemory_limit: 1GiB\n{box}\nmodels:\n{models}"
+    text = f"box: {name}\nmemory_limit: 1GiB\n{box}\nmodels:\n{models}"
     async with sidecar(tmp / "box", text) as box1:
         text = f"sidecars: [{{url: '{box1.url}'}}]\n{router_yaml}"
         async with router(tmp / "router", text) as front, client(front.url, timeout=30) as http:
