@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install run check test test-core lock bench docs clean
+.PHONY: help install run check test test-core test-hermes lock bench docs clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +30,14 @@ test-core: install ## the pure cores, in seconds
 	$(BIN)/coverage run -m pytest -q tests/core
 	$(BIN)/coverage report
 
+.venv-hermes/installed: tests/hermes/requirements.txt
+	$(PYTHON) -m venv .venv-hermes
+	.venv-hermes/bin/pip install --quiet --disable-pip-version-check -r tests/hermes/requirements.txt
+	@touch $@
+
+test-hermes: install .venv-hermes/installed ## with the real Hermes agent, which gets a venv of its own
+	$(BIN)/python -m pytest -q tests/hermes
+
 bench: install ## the figures of the README, as JSON
 	@$(BIN)/python -m bench
 
@@ -39,6 +47,8 @@ docs: install ## write the generated parts of the documentation
 lock: ## the newest versions into requirements.lock
 	$(BIN)/pip-compile -q --upgrade --all-extras --strip-extras --no-emit-find-links \
 		--no-emit-index-url --no-emit-trusted-host -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile -q --upgrade --strip-extras --no-emit-find-links --no-emit-index-url \
+		--no-emit-trusted-host -o tests/hermes/requirements.txt tests/hermes/requirements.in
 
 clean: ## everything that was made here
-	rm -rf .venv examples/demo/models examples/demo/state
+	rm -rf .venv .venv-hermes examples/demo/models examples/demo/state
