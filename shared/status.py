@@ -29,6 +29,8 @@ class Phase(StrEnum):
 # The phase of a box is the first of these that any of its engines is in.
 BUSIEST_FIRST = (Phase.SWITCHING, Phase.STOPPING, Phase.STARTING, Phase.READY, Phase.IDLE)
 
+SERVING = (Phase.READY, Phase.SWITCHING)  # the engine is up
+
 
 class Step:
     """What is going on, in words that a person can read. The only place that spells them."""

@@ -20,6 +20,7 @@ from router.call import Call, read
 from router.config import RouterConfig
 from router.dispatch import Dispatch
 from router.failures import shutting_down
+from router.models import context_of, load_of
 from router.progress import OFF, format_of, known_dialect, speaks
 from router.relay import Relay, Upstream
 from router.request_id import request_id
@@ -27,7 +28,6 @@ from router.view import BoxView
 from router.voice import Stream, Voice
 from shared.errors import InternalError, SwapyardError, Unavailable
 from shared.gate import caller
-from shared.status import Phase
 from shared.wire import (
     REQUEST_HEADERS,
     Answer,
@@ -151,10 +151,8 @@ class Models:
         return JSONResponse(self._item(id, models[id]))
 
     def _item(self, model: str, boxes: list[BoxView]) -> dict[str, Any]:
-        lengths = [box.facts[model].context_length for box in boxes]
-        known = [length for length in lengths if length is not None]
-        context = min(known) if known else None
-        value = load_state(model, boxes)
+        context = context_of(model, boxes)
+        value = load_of(model, boxes).state
         return {
             "id": model,
             "object": "model",
@@ -170,15 +168,3 @@ class Models:
 
 
 STARTED = int(time.time())
-
-
-def load_state(model: str, boxes: list[BoxView]) -> str:
-    """loaded, loading, failed or unloaded: the best of what the boxes say."""
-    seen = [known for box in boxes if box.live and (known := box.of(model)) is not None]
-    phases = {known.phase for known in seen}
-    if phases & {Phase.READY, Phase.SWITCHING}:
-        return "loaded"
-    claimed = any(box.status and box.status.switch_to(model) for box in boxes if box.live)
-    if Phase.STARTING in phases or claimed:
-        return "loading"
-    return "failed" if any(known.error for known in seen) else "unloaded"
