@@ -1,7 +1,8 @@
 """Every error that a client or an operator can be told, as one tree.
 
     SwapyardError
-    ├── InvalidRequest       400  invalid_json, invalid_request, model_required, bad_progress
+    ├── InvalidRequest       400  invalid_json, invalid_request, model_required, bad_progress,
+    │                             model_not_loaded
     ├── Unauthorized         401  unauthorized
     ├── Forbidden            403  forbidden
     ├── ModelNotFound        404  model_not_found
@@ -11,6 +12,7 @@
     ├── LoadFailed           503  load_failed
     ├── Unavailable          503  queue_full, box_unreachable, shutting_down
     ├── QueueTimeout         504  queue_timeout
+    ├── NotSupported         501  not_supported
     ├── InternalError        500  internal_error
     └── EngineFailed         502  engine_died, engine_error, event_too_large; 504 engine_stalled
 
@@ -190,6 +192,15 @@ class QueueTimeout(SwapyardError):
 
     def __init__(self, waited: float) -> None:
         super().__init__(f"No engine was free within {waited:.0f} s.", code="queue_timeout")
+
+
+class NotSupported(SwapyardError):
+    """This engine cannot do that."""
+
+    status = 501
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="not_supported")
 
 
 class InternalError(SwapyardError):

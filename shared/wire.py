@@ -77,6 +77,16 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             return bytes(body)
 
 
+async def first_bytes(response: httpx.Response, limit: int) -> bytes:
+    """The body, of little more than `limit` bytes at most: what is longer is broken off."""
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > limit:
+            break
+    return bytes(body)
+
+
 @asynccontextmanager
 async def while_client_stays(receive: Receive) -> AsyncIterator[None]:
     """Cancel the block, and raise ClientGone, when the client leaves. Enter it only when the body

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal
 
-from shared.status import Phase, Step
+from shared.status import SERVING, Phase, Step
 
 IDLE, STARTING, READY = Phase.IDLE, Phase.STARTING, Phase.READY
 SWITCHING, STOPPING = Phase.SWITCHING, Phase.STOPPING
@@ -181,6 +181,11 @@ class Machine:
         self.in_flight -= 1
         self.last_used = now
         return list(self._settle(now))
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is up and can be looked at, also while it finishes what it has."""
+        return self.phase in SERVING
 
     def sign_of_life(self, now: float) -> None:
         """The load moves: it has not stalled."""

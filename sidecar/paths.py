@@ -1,6 +1,7 @@
 """Which model and which of its engine's paths a URL means.
 
-Rule: model ids are looked up, never joined into a path; only inference paths reach an engine.
+Rule: model ids are looked up, never joined into a path; only inference paths reach an engine, and
+one at which it can be looked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,14 @@ def split(path: str, models: Iterable[str]) -> tuple[str, str] | None:
         return None
     model = max(fitting, key=len)
     return model, path[len(model) + 1 :]
+
+
+SLOTS = "slots"
+
+
+def is_look(method: str, path: str) -> bool:
+    """Whether it only asks how an engine is: that is no request, and takes none of its slots."""
+    return method == "GET" and path == SLOTS
 
 
 def is_inference(path: str) -> bool:

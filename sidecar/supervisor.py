@@ -155,6 +155,12 @@ class Supervisor:
         finally:
             self._act(self.box.release(model, began, time.monotonic()))
 
+    def look(self, model: str) -> Launch:
+        """Where the model's engine is, for a look that counts as no use of it. Raises Refused."""
+        if not self.box.engines[model].machine.serves:
+            raise Refused("not_ready", self.box.boot, self.box.seq)
+        return self._runners[model].launch
+
     def load(self, model: str) -> None:
         self._act(self.box.load(model, time.monotonic()))
 

@@ -17,6 +17,7 @@ from shared.errors import (
     LoadFailed,
     ModelNotFound,
     NotFound,
+    NotSupported,
     QueueTimeout,
     SwapyardError,
     TooLarge,
@@ -38,6 +39,7 @@ SURFACE = [
     (Unavailable("m", code="queue_full"), 503, "queue_full", True),
     (QueueTimeout(600.4), 504, "queue_timeout", True),
     (EngineFailed("m", code="engine_died"), 502, "engine_died", False),
+    (NotSupported("m"), 501, "not_supported", False),
     (InternalError(), 500, "internal_error", False),
     (EngineStalled(300.0), 504, "engine_stalled", False),
 ]

@@ -384,3 +384,9 @@ def test_no_order_of_events_breaks_an_engine() -> None:
         walk = Walk(seed)
         for _ in range(60):
             walk.step()
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_an_engine_can_be_looked_at_while_it_is_up(phase: Phase) -> None:
+    engine = in_phase(phase)
+    assert engine.serves == (phase in (READY, SWITCHING))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.paths import is_inference, split
+from sidecar.paths import is_inference, is_look, split
 
 
 def test_a_path_is_read_with_the_longest_id_that_fits() -> None:
@@ -27,3 +27,18 @@ def test_the_paths_of_inference_reach_an_engine(path: str) -> None:
 )
 def test_no_other_path_reaches_an_engine(path: str) -> None:
     assert not is_inference(path)
+
+
+def test_only_a_get_of_its_slots_is_a_look_at_an_engine() -> None:
+    assert is_look("GET", "slots")
+    for method, path in (
+        ("POST", "slots"),
+        ("HEAD", "slots"),
+        ("GET", "slots/0"),
+        ("GET", "slots/"),
+        ("GET", "/slots"),
+        ("GET", "v1/slots"),
+        ("GET", "metrics"),
+        ("GET", "props"),
+    ):
+        assert not is_look(method, path)

@@ -44,6 +44,7 @@ def read_switches(argv: list[str]) -> argparse.Namespace:
     add("--first-token-seconds", type=float, default=0.0, help="time before the first byte")
     add("--fail-with", default="", metavar="TEXT", help="says TEXT on stderr and exits 1 at once")
     add("--answer-status", type=int, default=0, help="answers each POST under /v1 with an error")
+    add("--slots", default="", metavar="JSON|hang", help="what GET /slots says; else 404")
     add("--journal", default="", metavar="FILE", help="one JSON line per event is appended")
     return parser.parse_args(argv)
 
@@ -142,6 +143,10 @@ class Engine:
             await send_json(
                 writer, 200, {"object": "list", "data": [{"id": "fake", "object": "model"}]}
             )
+        elif path == "/slots" and self._switches.slots == "hang":
+            await asyncio.Event().wait()
+        elif path == "/slots" and self._switches.slots:
+            await send_json(writer, 200, json.loads(self._switches.slots))
         else:
             await send_json(writer, 404, error("File Not Found", 404))
 
