@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from router.api.fleet import Fleet
+from router.api.llama_server import LlamaServer
 from router.api.openai import Inference, Models
 from router.box import bearer
 from router.config import RouterConfig
@@ -40,10 +41,15 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
             dispatch.stop()
 
     inference = Inference(config, dispatch, streams, keys, aliases)
+    llama = LlamaServer(dispatch, streams, keys, aliases)
     routes = [
         Guarded("/v1/models", models.every, "inference", "read"),
         Guarded("/v1/models/{model:path}", models.one, "inference", "read"),
         Guarded("/v1/{path:path}", inference, "inference", methods=["POST"]),
+        Guarded("/models", llama.models, "inference", "read"),
+        Guarded("/models/sse", llama.events, "inference", "read"),
+        Guarded("/props", llama.props, "inference", "read"),
+        Guarded("/slots", llama.slots, "read"),
         Guarded("/api/fleet", fleet.fleet, "read"),
         Guarded("/healthz", fleet.healthz, "everyone"),
         Guarded("/readyz", fleet.readyz, "everyone"),

@@ -19,6 +19,7 @@ from router.story import Tell
 from shared.alarm import Alarm
 from shared.errors import SwapyardError
 from shared.status import Catalogue, Status
+from shared.watch import Watch
 
 FIRST_HEARING = 5.0  # seconds that a fresh router waits to hear of boxes before it says "no model"
 LONGEST_FAREWELL = 30.0  # seconds that answers have to end when the router shuts down
@@ -100,10 +101,12 @@ class Dispatch:
         self._idle.set()
         self._alarm = Alarm(self._tick)
         self._watchers: dict[str, Callable[[], None]] = {}
+        self.hearings = Watch(0)  # how often something was heard of a box, its loss included
 
     async def close(self, hurry: asyncio.Event) -> None:
         """Send away those who wait; return when the last who is served is done, or on `hurry`."""
         self.act(self.line.close())
+        self.hearings.close()
         hurried = asyncio.ensure_future(hurry.wait())
         idle = asyncio.ensure_future(self._idle.wait())
         await asyncio.wait(
@@ -133,15 +136,19 @@ class Dispatch:
     # What boxes say.
 
     def knows(self, box: str, catalogue: Catalogue) -> None:
-        self.act(self.line.knows(box, catalogue, time.monotonic()))
+        self._heard(self.line.knows(box, catalogue, time.monotonic()))
 
     def heard(self, box: str, status: Status) -> None:
-        self.act(self.line.heard(box, status, time.monotonic()))
+        self._heard(self.line.heard(box, status, time.monotonic()))
         if not self.line.unheard():
             self._all_heard.set()
 
     def lost(self, box: str) -> None:
-        self.act(self.line.lost(box, time.monotonic()))
+        self._heard(self.line.lost(box, time.monotonic()))
+
+    def _heard(self, effects: list[Effect]) -> None:
+        self.act(effects)
+        self.hearings.set(self.hearings.value + 1)
 
     def watch_demand(self, box: str, changed: Callable[[], None]) -> None:
         """Call `changed` whenever what is wanted from the box may have changed."""

@@ -6,12 +6,12 @@ Rule 2: this file does no I/O, reads no clock and never awaits.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from router.view import BoxView
-from shared.status import SERVING, Phase
+from shared.status import SERVING, ModelStatus, Phase
 
 LoadState = Literal["loaded", "loading", "failed", "unloaded"]
 
@@ -21,7 +21,7 @@ class Load:
     """The best of what the boxes say."""
 
     state: LoadState
-    progress: float | None = None  # of a load that an engine reports
+    progress: float | None = None  # of a load, as measured; what loads took before is no measure
 
 
 def load_of(model: str, boxes: Collection[BoxView]) -> Load:
@@ -30,11 +30,20 @@ def load_of(model: str, boxes: Collection[BoxView]) -> Load:
         return Load("loaded")
     live = [box for box in boxes if box.live]
     seen = [known for box in live if (known := box.of(model)) is not None]
-    loads = [known.progress for known in seen if known.phase is Phase.STARTING]
+    loads = [known for known in seen if known.phase is Phase.STARTING]
     claimed = any(box.status and box.status.switch_to(model) for box in live)
     if loads or claimed:
-        return Load("loading", max((p for p in loads if p is not None), default=None))
+        return Load("loading", _furthest(loads))
     return Load("failed" if any(known.error for known in seen) else "unloaded")
+
+
+def _furthest(loads: Iterable[ModelStatus]) -> float | None:
+    measured = (
+        load.progress
+        for load in loads
+        if load.progress is not None and load.progress_source != "history"
+    )
+    return max(measured, default=None)
 
 
 def holders(model: str, boxes: Collection[BoxView]) -> list[BoxView]:

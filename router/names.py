@@ -28,3 +28,7 @@ def resolve(
             retry_after=SOON,
         )
     raise ModelNotFound(id, sorted(models))
+
+
+def aliases_of(model: str, aliases: Mapping[str, str]) -> list[str]:
+    return [alias for alias, id in aliases.items() if id == model]

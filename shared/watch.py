@@ -23,6 +23,10 @@ class Watch(Generic[T]):
     def value(self) -> T:
         return self._value
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def set(self, value: T) -> None:
         self._value = value
         self._wake()
@@ -31,6 +35,12 @@ class Watch(Generic[T]):
         """End all who watch, after the newest value."""
         self._closed = True
         self._wake()
+
+    async def beyond(self, seen: T) -> None:
+        """Return as soon as the value is another one, or none will follow. Unlike a walk over the
+        values it can be given up, for a deadline, and begun again."""
+        while self._value == seen and not self._closed:
+            await self._changed.wait()
 
     async def __aiter__(self) -> AsyncIterator[T]:
         """The value as it is now, then every newer one the reader is in time for."""

@@ -158,7 +158,7 @@ class Models:
             "object": "model",
             "created": STARTED,
             "owned_by": "swapyard",
-            "aliases": [alias for alias, id in self.aliases.items() if id == model],
+            "aliases": names.aliases_of(model, self.aliases),
             "status": {"value": value},
             "loaded": value == "loaded",
             "boxes": [box.name for box in boxes],

@@ -38,6 +38,14 @@ def test_a_starting_model_is_loading_as_far_as_its_engine_reports() -> None:
     assert load_of("x", [view("a", starting("x", progress=0.25))]) == Load("loading", 0.25)
 
 
+def test_what_loads_took_before_is_no_progress_of_this_one() -> None:
+    """Those who read it have no field in which to see that it is an estimate."""
+    guessed = view("a", starting("x", progress=0.75, progress_source="history"))
+    told = view("b", starting("x", progress=0.25, progress_source="engine"))
+    assert load_of("x", [guessed]) == Load("loading")
+    assert load_of("x", [guessed, told]) == Load("loading", 0.25)
+
+
 def test_of_two_loads_the_one_that_is_further_is_told() -> None:
     boxes = [view(key, starting("x", progress=far)) for key, far in (("a", 0.2), ("b", 0.5))]
     assert load_of("x", [*boxes, view("c", starting("x"))]) == Load("loading", 0.5)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from router.names import resolve
+from router.names import aliases_of, resolve
 from shared.errors import ModelNotFound, Unavailable
 
 MODELS = ["qwen3-8b", "llama3-8b"]
@@ -49,3 +49,9 @@ def test_a_name_is_looked_up_and_never_mended(name: str) -> None:
     with pytest.raises(ModelNotFound) as caught:
         resolve(name, MODELS, {}, [])
     assert json.loads(caught.value.body())["error"]["code"] == "model_not_found"
+
+
+def test_a_model_is_listed_with_its_own_aliases() -> None:
+    aliases = {"chat": "qwen3-8b", "big": "llama3-8b", "fast": "qwen3-8b"}
+    assert aliases_of("qwen3-8b", aliases) == ["chat", "fast"]
+    assert aliases_of("other", aliases) == []

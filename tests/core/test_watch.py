@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
+
 from shared.watch import Watch
 
 
@@ -85,3 +87,29 @@ async def test_who_watches_ends_with_the_newest_value_when_it_is_closed() -> Non
 
 async def anext_of(seen: AsyncIterator[object]) -> object:
     return await anext(seen)
+
+
+async def test_who_waits_beyond_a_value_can_give_up_and_wait_again() -> None:
+    watch = Watch(0)
+    assert not watch.closed
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await watch.beyond(0)
+    again = asyncio.ensure_future(watch.beyond(0))
+    await until_all_wait()
+    watch.set(0)
+    await until_all_wait()
+    assert not again.done(), "the value is the same"
+    watch.set(1)
+    await again
+    await watch.beyond(0)
+
+
+async def test_nobody_waits_beyond_the_last_value() -> None:
+    watch = Watch(0)
+    waiting = asyncio.ensure_future(watch.beyond(0))
+    await until_all_wait()
+    watch.close()
+    await waiting
+    assert watch.closed
+    await watch.beyond(0)
