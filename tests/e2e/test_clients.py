@@ -1,15 +1,20 @@
 """OpenAI's own package, used as people use it, reads every dialect: warm, cold and failing."""
 
 from collections.abc import AsyncIterator
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from tests.e2e.pair import Pair, fake, pair
+from router.progress import DIALECTS
+from tests.e2e.pair import Pair, chat, fake, pair
+from tests.harness import until
 
-DIALECTS = ["events", "comments", "off"]
+DASHBOARD = "status"  # its events are no chunks: for programs that know it
+OPENAI = [dialect for dialect in DIALECTS if dialect != DASHBOARD]
 TEXT = "tok0 tok1 tok2 tok3"
 
 
@@ -20,6 +25,7 @@ async def both(tmp_path: Path) -> AsyncIterator[Pair]:
         + fake("cold", "--tokens", "4", "--load-seconds", "0.2")
         + fake("broken", "--fail-with", "error: invalid argument: --foo")
         + fake("dying", "--tokens", "8", "--crash-at", "token:3")
+        + fake("slow", "--tokens", "1000", "--tokens-per-second", "50")
     )
     yaml = "progress: {interval: 100ms}\nmodels: {warm: {aliases: [gpt-4o]}}"
     async with pair(tmp_path, models, router_yaml=yaml) as made:
@@ -57,6 +63,11 @@ def naive_loop(client: openai.OpenAI, model: str) -> str:
     return text
 
 
+def careful_loop(client: openai.OpenAI, model: str) -> list[Any]:
+    """Reads every dialect: whatever comes, as it comes."""
+    return list(client.chat.completions.create(**chat(model)))
+
+
 async def naive_async_loop(client: openai.AsyncOpenAI, model: str) -> str:
     text = ""
     stream = await client.chat.completions.create(
@@ -67,14 +78,14 @@ async def naive_async_loop(client: openai.AsyncOpenAI, model: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", OPENAI)
 async def test_the_sync_client_reads_cold_and_warm(both: Pair, dialect: str) -> None:
     with sync_client(both, dialect) as client:
         for model in ("warm", "warm", "cold", "cold"):
             assert naive_loop(client, model) == TEXT
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", OPENAI)
 async def test_the_async_client_reads_cold_and_warm(both: Pair, dialect: str) -> None:
     async with async_client(both, dialect) as client:
         for model in ("warm", "warm", "cold", "cold"):
@@ -86,22 +97,63 @@ async def test_a_load_that_fails_is_an_exception_and_never_an_empty_answer(
     both: Pair, dialect: str
 ) -> None:
     with sync_client(both, dialect) as client, pytest.raises(openai.APIError) as raised:
-        naive_loop(client, "broken")
+        careful_loop(client, "broken")
     assert raised.value.code == "load_failed"
     assert "invalid argument: --foo" in str(raised.value)
     async with async_client(both, dialect) as asynchronous:
         with pytest.raises(openai.APIError):
-            await naive_async_loop(asynchronous, "broken")
+            async for _ in await asynchronous.chat.completions.create(**chat("broken")):
+                pass
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_an_engine_that_dies_in_mid_answer_is_an_exception(both: Pair, dialect: str) -> None:
     with sync_client(both, dialect) as client, pytest.raises(openai.APIError) as raised:
-        naive_loop(client, "dying")
+        careful_loop(client, "dying")
     assert raised.value.code == "engine_died"
 
 
+@pytest.mark.parametrize("dialect", OPENAI)
+async def test_a_load_is_shown_as_its_dialect_says_and_in_no_other_way(
+    both: Pair, dialect: str
+) -> None:
+    with sync_client(both, dialect) as client:
+        chunks = careful_loop(client, "cold")
+    told = [chunk.model_switching["phase"] for chunk in chunks if hasattr(chunk, "model_switching")]
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    reasoning = "".join(getattr(delta, "reasoning_content", "") for delta in deltas)
+    assert told[-1:] == (["ready"] if "events" in dialect else [])
+    assert ("cold on box1 is ready" in reasoning) == bool(reasoning) == ("reasoning" in dialect)
+
+
+async def test_the_dialect_of_dashboards_can_be_read_with_openais_package(both: Pair) -> None:
+    with sync_client(both, DASHBOARD) as client:
+        said = careful_loop(client, "cold")
+    words = [word for word, _ in groupby(event.status for event in said)]
+    assert words == ["routing", "loading", "generating", "done"]
+    assert said[-1].content == TEXT
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_client_that_closes_its_stream_leaves_nothing(both: Pair, dialect: str) -> None:
+    async with async_client(both, dialect) as client:
+        async with await client.chat.completions.create(**chat("slow")) as stream:
+            await until(lambda: in_flight(both, "slow"))
+            await anext(aiter(stream))
+        await until(lambda: idle(both, "slow"))
+
+
+async def in_flight(both: Pair, model: str) -> int:
+    rows = (await both.status())["models"]
+    return next(row["in_flight"] + row["waiting"] for row in rows if row["id"] == model)
+
+
+async def idle(both: Pair, model: str) -> bool:
+    """nothing of it is in flight or waits"""
+    return not await in_flight(both, model)
+
+
+@pytest.mark.parametrize("dialect", OPENAI)
 async def test_the_streaming_helper_collects_the_whole_answer(both: Pair, dialect: str) -> None:
     with sync_client(both, dialect) as client:
         messages = [{"role": "user", "content": "Hi"}]
@@ -129,7 +181,7 @@ async def test_an_alias_is_served_as_its_model(both: Pair) -> None:
 async def test_the_list_of_models_never_causes_a_load(both: Pair) -> None:
     with sync_client(both, "events") as client:
         listed = {model.id for model in client.models.list()}
-    assert listed == {"warm", "cold", "broken", "dying"}
+    assert listed == {"warm", "cold", "broken", "dying", "slow"}
     assert (await both.status())["phase"] == "idle"
 
 
