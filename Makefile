@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install run check test test-core test-hermes lock bench docs clean
+CLIENTS := .venv-clients/langchain-openai .venv-clients/litellm bench/clients/node/node_modules
+
+.PHONY: help install run check test test-core test-hermes lock bench clients docs clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,6 +43,18 @@ test-hermes: install .venv-hermes/installed ## with the real Hermes agent, which
 bench: install ## the figures of the README, as JSON
 	@$(BIN)/python -m bench
 
+.venv-clients/%/installed: bench/clients/python/%.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+%/node_modules/installed: %/package-lock.json
+	npm --prefix $* ci --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+clients: install $(CLIENTS:=/installed) ## what real clients do, into docs/clients.md; needs npm
+	@$(BIN)/python -m bench.clients
+
 docs: install ## write the generated parts of the documentation
 	$(BIN)/python docs/generate.py
 
@@ -49,6 +63,13 @@ lock: ## the newest versions into requirements.lock
 		--no-emit-index-url --no-emit-trusted-host -o requirements.lock pyproject.toml
 	$(BIN)/pip-compile -q --upgrade --strip-extras --no-emit-find-links --no-emit-index-url \
 		--no-emit-trusted-host -o tests/hermes/requirements.txt tests/hermes/requirements.in
+	for client in langchain-openai litellm; do \
+		$(BIN)/pip-compile -q --upgrade --strip-extras --no-emit-find-links --no-emit-index-url \
+			--no-emit-trusted-host -o bench/clients/python/$$client.txt \
+			bench/clients/python/$$client.in || exit 1; \
+	done
+	npm --prefix bench/clients/node update --package-lock-only --ignore-scripts --no-audit --no-fund
 
 clean: ## everything that was made here
-	rm -rf .venv .venv-hermes examples/demo/models examples/demo/state
+	rm -rf .venv .venv-hermes .venv-clients bench/clients/node/node_modules \
+		examples/demo/models examples/demo/state
