@@ -13,7 +13,6 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.clients.programs import Answer, Running
 from tests.e2e.pair import Pair, ask, chat, fake
@@ -143,10 +142,7 @@ async def leaves_the_answer(desk: Desk, dialect: str) -> Seen:
     model = f"slow-{dialect}"
     asked = asyncio.create_task(desk.ask(dialect, model, LEAVES_AFTER))
     answer = await interrupted(desk, asked, TEXT_SECONDS)
-    left_behind = await what_is_left(desk, model)
-    if not left_behind and desk.noted(model, "request") != desk.noted(model, "gone"):
-        left_behind = "a request that the engine has not seen the end of"
-    return await closed(desk, Seen(answer, left_behind=left_behind))
+    return await closed(desk, Seen(answer, left_behind=await what_is_left(desk, model)))
 
 
 async def closed(desk: Desk, seen: Seen) -> Seen:
@@ -157,25 +153,30 @@ async def closed(desk: Desk, seen: Seen) -> Seen:
 
 
 async def what_is_left(desk: Desk, model: str) -> str:
-    """Of a client that has left, as router and sidecar tell it; empty within bounds."""
+    """Of a client that has left, in words; empty within bounds."""
+
+    async def nothing_left() -> bool:
+        return not any((await remains(desk, model)).values())
+
     try:
-        await until(lambda: nothing_left(desk, model), timeout=GONE_SECONDS)
+        await until(nothing_left, timeout=GONE_SECONDS)
     except AssertionError:
-        line = (await desk.both.http.get("/api/fleet")).json()["line"]
-        row = await row_of(desk, model)
-        return f"{len(line)} in line, {row['in_flight']} in flight, {row['waiting']} waiting"
+        left = await remains(desk, model)
+        return ", ".join(f"{count} {where}" for where, count in left.items() if count)
     return ""
 
 
-async def nothing_left(desk: Desk, model: str) -> bool:
+async def remains(desk: Desk, model: str) -> dict[str, int]:
+    """What router, sidecar and engine still have of a model's only client."""
     line = (await desk.both.http.get("/api/fleet")).json()["line"]
-    row = await row_of(desk, model)
-    return not line and not row["in_flight"] and not row["waiting"]
-
-
-async def row_of(desk: Desk, model: str) -> dict[str, Any]:
-    rows = (await desk.both.status())["models"]
-    return next(row for row in rows if row["id"] == model)
+    row = next(row for row in (await desk.both.status())["models"] if row["id"] == model)
+    ended = desk.noted(model, "gone") + desk.noted(model, "answered")
+    return {
+        "in the router's line": len(line),
+        "waiting at the sidecar": row["waiting"],
+        "in flight at the sidecar": row["in_flight"],
+        "at the engine": desk.noted(model, "request") - ended,
+    }
 
 
 CASES: dict[str, Callable[[Desk, str], Awaitable[Seen]]] = {
