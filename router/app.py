@@ -69,4 +69,5 @@ def make_dispatch(config: RouterConfig) -> Dispatch:
         max_wait=config.queue.max_wait,
         box_grace=config.box_grace,
     )
-    return Dispatch(limits, [sidecar.url for sidecar in config.sidecars])
+    optional = [sidecar.url for sidecar in config.sidecars if sidecar.optional]
+    return Dispatch(limits, [sidecar.url for sidecar in config.sidecars], optional)

@@ -20,6 +20,7 @@ from shared.status import Catalogue, Status
 HEARTBEATS_MISSED = 6.0  # seconds of silence: three heartbeats
 ANSWER = 5.0  # seconds for a short answer of the control plane
 FIRST_RETRY, LAST_RETRY = 0.1, 5.0  # seconds, doubling
+OFF = "it cannot be reached, as it may be: it is optional"  # no cause for alarm
 HEALTHY = 10.0  # seconds of events after which the next loss is a new one
 
 log = structlog.get_logger()
@@ -41,6 +42,7 @@ async def follow(sidecars: Iterable[Sidecar], dispatch: Dispatch) -> None:
 class BoxClient:
     def __init__(self, config: Sidecar, dispatch: Dispatch, http: httpx.AsyncClient) -> None:
         self._url = config.url
+        self._optional = config.optional
         self._dispatch = dispatch
         self._http = http
         self._headers = bearer(config)
@@ -65,11 +67,12 @@ class BoxClient:
             began = loop.time()
             try:
                 await self._events()
-                why = "it ended the stream of events"
+                why = OFF if self._optional else "it ended the stream of events"
             except httpx.HTTPStatusError as error:
                 why = self._plainly(error.response.status_code)
             except (httpx.HTTPError, ValueError, sse.EventTooLarge) as error:
-                why = str(error) or type(error).__name__
+                is_off = self._optional and isinstance(error, httpx.TransportError)
+                why = OFF if is_off else str(error) or type(error).__name__
             self._failed("events", why)
             self._dispatch.lost(self._url)
             if loop.time() - began > HEALTHY:
@@ -142,7 +145,8 @@ class BoxClient:
     def _failed(self, what: str, why: str) -> None:
         """Said once for each reason, although it is tried again and again."""
         if why not in self._troubles.values():
-            log.warning("trouble with a box", url=self._url, why=why)
+            tell = log.info if why == OFF else log.warning
+            tell("trouble with a box", url=self._url, why=why)
         self._troubles[what] = why
 
     def _plainly(self, status: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from router.effects import Effect, Fail, News, Send
@@ -92,8 +92,8 @@ class Place:
 
 
 class Dispatch:
-    def __init__(self, limits: LineLimits, boxes: list[str]) -> None:
-        self.line = Line(limits, boxes)
+    def __init__(self, limits: LineLimits, boxes: list[str], optional: Iterable[str] = ()) -> None:
+        self.line = Line(limits, boxes, optional)
         self.id = secrets.token_hex(8)  # of this router, new at each start
         self._places: dict[str, Place] = {}
         self._all_heard = asyncio.Event()

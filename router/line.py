@@ -34,9 +34,12 @@ class LineLimits:
 
 
 class Line:
-    def __init__(self, limits: LineLimits, boxes: Iterable[str]) -> None:
+    def __init__(
+        self, limits: LineLimits, boxes: Iterable[str], optional: Iterable[str] = ()
+    ) -> None:
         self.boxes = {key: BoxView(key, name=key) for key in boxes}
         self._limits = limits
+        self._optional = frozenset(optional)  # boxes that may be off
         self._queues: dict[str, Queue] = {}
         self._served_at: dict[str, tuple[Ticket, str]] = {}
         self._placed: dict[str, str] = {}  # model -> box
@@ -112,8 +115,9 @@ class Line:
         return models
 
     def unheard(self) -> list[str]:
-        """Boxes that never said what they have."""
-        return [box.name for box in self.boxes.values() if box.status is None]
+        """Boxes that should be there and never said what they have."""
+        expected = (box for box in self.boxes.values() if box.key not in self._optional)
+        return [box.name for box in expected if box.status is None]
 
     def tell(self, ticket: Ticket, now: float) -> Tell:
         """What the client of a request that waits or is served may know now."""

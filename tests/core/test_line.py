@@ -796,3 +796,17 @@ def test_boxes_that_were_never_heard_are_known() -> None:
     line = new_line("ab")
     says(line, "a", ready("x"))
     assert line.unheard() == ["b"]
+
+
+def test_a_box_that_may_be_off_is_never_waited_for_to_be_heard() -> None:
+    line = Line(LineLimits(100, 1000, 600.0, 15.0), "abc", optional="bc")
+    assert line.unheard() == ["a"]
+    says(line, "a", ready("x"))
+    assert line.unheard() == []
+
+
+def test_a_box_that_may_be_off_serves_as_any_other_once_it_is_heard() -> None:
+    line = Line(LineLimits(100, 1000, 600.0, 15.0), "a", optional="a")
+    line.knows("a", catalogue("x", box="a"), now=0.0)
+    says(line, "a", ready("x"))
+    assert sends(line.arrived(ticket("1"), 1.0)) == [("1", "a")]

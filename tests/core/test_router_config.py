@@ -36,7 +36,9 @@ def test_every_key_can_be_said() -> None:
 listen: 0.0.0.0:80
 open: true
 state_dir: /var/lib/router
-sidecars: [{url: "https://box1.lan/", key: "${K}"}, {url: "http://[::1]:1", key: "${NO:-}"}]
+sidecars:
+- {url: "https://box1.lan/", key: "${K}"}
+- {url: "http://[::1]:1", key: "${NO:-}", optional: true}
 box_grace: 1s
 progress: {dialect: off, interval: 100ms}
 models: {Qwen/Qwen3: {aliases: [q, q3], progress: {dialect: comments}, priority: -16}, b: {}}
@@ -48,6 +50,7 @@ max_body: 1MiB
     assert key is not None
     assert key.get_secret_value() == "hunter2"
     assert none is None
+    assert [box.optional for box in config.sidecars] == [False, True]
     assert "hunter2" not in repr(config)
     assert (config.progress.dialect, config.progress.interval) == ("off", 0.1)
     qwen, other = config.models["Qwen/Qwen3"], config.models["b"]

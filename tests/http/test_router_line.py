@@ -11,9 +11,9 @@ import pytest
 
 from shared.demand import TTL
 from shared.status import Phase
-from tests.fakes.box import Engine, Exchange
-from tests.harness import Program, frames, until
-from tests.http.yards import CHAT, Yard, error_in, error_of, told, yard
+from tests.fakes.box import Engine, Exchange, FakeBox
+from tests.harness import Program, client, frames, router, until
+from tests.http.yards import CHAT, FACTS, Yard, answers, error_in, error_of, told, yard
 
 GRACE = 0.4  # seconds
 MAX_WAIT = 1.0
@@ -103,6 +103,31 @@ async def test_three_missed_heartbeats_are_a_lost_box(it: Yard) -> None:
         it.box.mute = False
     assert 4 <= lost < 7
     await it.ready()
+
+
+async def test_a_box_that_may_be_off_is_not_waited_for_and_said_once_without_alarm(
+    tmp_path: Path,
+) -> None:
+    calls = 0
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        calls += (await reader.readline()).startswith(b"GET /models/events")
+        writer.close()
+
+    off = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{off.sockets[0].getsockname()[1]}"
+    async with FakeBox("box1", FACTS, answers) as box, off:
+        sidecars = [{"url": box.url}, {"url": url, "optional": True}]
+        async with router(tmp_path, f"sidecars: {json.dumps(sidecars)}") as it:
+            async with client(it.url) as http:
+                await Yard(it, http, box).ready()
+                response = await http.post(CHAT, json={"model": "none", "messages": []})
+            assert (response.status_code, error_of(response)["code"]) == (404, "model_not_found")
+            await until(lambda: calls >= 3)
+            lines = [json.loads(line) for line in it.program.log().splitlines()]
+    about = [(line["event"], line["level"]) for line in lines if line.get("url") == url]
+    assert about == [("box cannot be reached", "info")]
 
 
 # Who leaves.
