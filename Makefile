@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 CLIENTS := .venv-clients/langchain-openai .venv-clients/litellm bench/clients/node/node_modules
 
-.PHONY: help install run check test test-core test-hermes lock bench clients docs clean
+.PHONY: help install run check test test-core test-hermes try-image lock bench clients docs clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,6 +39,9 @@ test-core: install ## the pure cores, in seconds
 
 test-hermes: install .venv-hermes/installed ## with the real Hermes agent, which gets a venv of its own
 	$(BIN)/python -m pytest -q tests/hermes
+
+try-image: install ## the image of the Dockerfile, made and run by hand, as root and without a container engine
+	@$(BIN)/python -m deploy.try_image
 
 bench: install ## the figures of the README, as JSON
 	@$(BIN)/python -m bench
