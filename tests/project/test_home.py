@@ -144,9 +144,9 @@ def test_without_a_profile_it_is_the_pair_alone() -> None:
 def test_only_a_second_box_is_reached_from_outside_without_being_told() -> None:
     addresses = {name: SERVICES[name]["ports"] for name in PROGRAMS}
     assert addresses == {
-        "router": ["${SWAPYARD_BIND:-127.0.0.1}:8080:8080"],
+        "router": ["${SWAPYARD_LISTEN:-127.0.0.1:8080}:8080"],
         "sidecar": ["127.0.0.1:8090:8090"],
-        "nvidia": ["${NVIDIA_BIND:-127.0.0.1}:8091:8090"],
+        "nvidia": ["${NVIDIA_LISTEN:-127.0.0.1:8091}:8090"],
         "second-box": ["8090:8090"],
     }
 
@@ -178,6 +178,16 @@ def test_every_config_at_home_is_used_and_can_be_read() -> None:
         assert said.keys
         assert not said.open
         assert said.state_dir.is_relative_to("/state")
+
+
+@pytest.mark.parametrize("name", SIDECARS)
+def test_the_model_that_a_config_shows_in_comments_could_be_one(name: str) -> None:
+    text = (HOME / config_file(name)).read_text()
+    shown = text.partition("# One of your own, in ./models:\n")[2].replace("  # ", "  ")
+    said = settings.read(
+        SidecarConfig, f"models:\n{shown}", name=name, folder=PurePosixPath("/"), env={}
+    )
+    assert [str(model.path.parent) for model in said.models.values() if model.path] == ["/models"]
 
 
 def test_two_programs_never_share_a_state_folder() -> None:
