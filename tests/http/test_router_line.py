@@ -64,8 +64,8 @@ async def test_who_has_waited_too_long_is_told_so(it: Yard) -> None:
 
 
 async def test_while_a_box_is_lost_its_requests_wait_and_then_are_told(it: Yard) -> None:
+    began = time.monotonic()
     async with it.box.away():
-        began = time.monotonic()
         await it.ready(503)
         assert time.monotonic() - began < 1
         streaming, response = await asyncio.gather(it.ask(), it.ask(stream=False))
