@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from shared.status import Step
 from tests.e2e.pair import Pair, ask, chat, embedded, make_model, pair
 from tests.harness import children_of, client, frames, until
 
@@ -63,10 +64,14 @@ async def changes(response: httpx.Response) -> AsyncIterator[tuple[str, dict[str
 
 @asynccontextmanager
 async def slow_machine(both: Pair, file: str) -> AsyncIterator[None]:
-    """The engine of that file runs for a fifth of the time, or a fast machine would have loaded it
-    before there is anything to tell."""
-    engine = await until(lambda: engine_of(both, file))
-    throttle = asyncio.ensure_future(throttled(engine))
+    """While the block lasts, the engine of that file reads a little at a time. A fast machine would
+    have it loaded before there is anything to tell."""
+
+    async def reading() -> bool:
+        return (await both.status())["step"] == Step.AWAITING_READINESS
+
+    await until(reading)
+    throttle = asyncio.ensure_future(throttled(engine_of(both, file)))
     try:
         yield
     finally:
@@ -74,22 +79,25 @@ async def slow_machine(both: Pair, file: str) -> AsyncIterator[None]:
         await asyncio.wait({throttle})
 
 
-def engine_of(both: Pair, file: str) -> psutil.Process | None:
-    with suppress(psutil.NoSuchProcess):
-        children = children_of(both.sidecar.program.pid)
-        return next((c for c in children if file in " ".join(c.cmdline())), None)
-    return None
+def engine_of(both: Pair, file: str) -> psutil.Process:
+    children = children_of(both.sidecar.program.pid)
+    return next(child for child in children if file in " ".join(child.cmdline()))
 
 
 async def throttled(engine: psutil.Process) -> None:
+    """llama.cpp reports once in 200 ms: each time it goes on, it has something to say."""
     try:
         while True:
             engine.suspend()
-            await asyncio.sleep(0.04)
+            await asyncio.sleep(0.25)
             engine.resume()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.005)
     finally:
         engine.resume()
+
+
+def progress_in(seen: list[tuple[str, dict[str, Any]]]) -> list[float]:
+    return [data["progress"]["value"] for _, data in seen if "progress" in data]
 
 
 async def test_r0_6_who_watches_from_outside_sees_the_load_in_llama_servers_protocol(
@@ -102,18 +110,19 @@ async def test_r0_6_who_watches_from_outside_sees_the_load_in_llama_servers_prot
             ("small", {"status": "loaded"}),
         ]
         asking = asyncio.ensure_future(ask(watched.http, chat("big")))
-        seen: list[tuple[str, dict[str, Any]]] = []
+        seen = [await anext(told)]
         async with slow_machine(watched, "demo-big.gguf"):
-            while ("big", {"status": "loaded"}) not in seen:
+            while len(set(progress_in(seen))) < 3 and seen[-1] != ("big", {"status": "loaded"}):
                 seen.append(await anext(told))
+        while seen[-1] != ("big", {"status": "loaded"}):
+            seen.append(await anext(told))
     assert (await asking).done
     assert seen[0] == ("big", {"status": "loading"}), "from the moment that the other leaves"
     assert ("small", {"status": "unloaded"}) in seen
-    loads = [data for model, data in seen if model == "big"][:-1]
-    assert {data["status"] for data in loads} == {"loading"}
-    values = [data["progress"]["value"] for data in loads if "progress" in data]
+    assert {data["status"] for model, data in seen[:-1] if model == "big"} == {"loading"}
+    values = progress_in(seen)
     assert values == sorted(values)
-    assert 0.0 < values[0] < values[-1] < 1.0
+    assert 0.0 < values[0] < values[1] < values[-1] < 1.0
 
 
 async def test_a_prompt_that_is_being_read_can_be_watched(watched: Pair) -> None:
