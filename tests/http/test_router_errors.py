@@ -132,7 +132,7 @@ async def test_a_dialect_that_nobody_speaks_is_400(it: Yard) -> None:
     response = await it.ask(stream=False, headers={"x-swapyard-progress": "klingon"})
     error = error_of(response)
     assert (response.status_code, error["code"]) == (400, "bad_progress")
-    assert "events, comments, off" in error["message"]
+    assert "events, reasoning, events+reasoning, status, comments, off" in error["message"]
 
 
 async def test_an_unknown_model_is_404_and_told_what_there_is(it: Yard) -> None:

@@ -127,7 +127,7 @@ async def test_a_box_that_may_be_off_is_not_waited_for_and_said_once_without_ala
             await until(lambda: calls >= 3)
             lines = [json.loads(line) for line in it.program.log().splitlines()]
     about = [(line["event"], line["level"]) for line in lines if line.get("url") == url]
-    assert about == [("box cannot be reached", "info")]
+    assert about == [("trouble with a box", "info")]
 
 
 # Who leaves.
