@@ -10,6 +10,7 @@ import re
 import signal
 from collections.abc import Sequence
 
+from sidecar.engines import reports
 from sidecar.machine import Cause, Exit
 
 LINES_TOLD = 20  # of the log, with a failure
@@ -21,10 +22,19 @@ CAUSES: tuple[tuple[Cause, str], ...] = (
     (
         "bad_flag",
         r"invalid argument|unrecognized argument|unknown argument|unknown option|invalid option"
-        r"|invalid choice|no such option|arguments are required",
+        r"|invalid choice|no such option|arguments are required|error while handling argument"
+        r"|to show complete usage",  # llama.cpp's own explanation of a flag may be long
     ),
     ("file_missing", r"no such file|file not found|does not exist|failed to open|cannot open"),
 )
+
+STAMP = r"\d+(?:\.\d+){3}"  # llama.cpp's: minutes, seconds, milliseconds, microseconds
+# What it marks as an error, here without time and mark: the first such line names the fault, the
+# next ones what came of it.
+ERROR = re.compile(rf"{STAMP} E (?P<error>.+)|(?P<usage>error while handling argument.+)")
+# What else it says names no fault. llama-server may end before its last lines are written
+# (llama.cpp #22142), and then this is all that there is.
+CHATTER = re.compile(rf"{STAMP} [A-Z] |.*{reports.PREFIX}")
 
 
 def diagnose(code: int, log_tail: Sequence[str]) -> Exit:
@@ -33,7 +43,15 @@ def diagnose(code: int, log_tail: Sequence[str]) -> Exit:
     text = "\n".join(tail)
     found = (c for c, words in CAUSES if re.search(words, text, re.IGNORECASE))
     cause: Cause = next(found, "crashed")
-    return Exit(cause, ended(code), tail)
+    return Exit(cause, ended(code), tail, last_words(tail))
+
+
+def last_words(tail: Sequence[str]) -> str:
+    errors = (found for line in tail if (found := ERROR.match(line)))
+    if (first := next(errors, None)) is not None:
+        return (first["error"] or first["usage"]).strip()
+    said = (line.strip() for line in reversed(tail) if not CHATTER.match(line))
+    return next(filter(None, said), "")
 
 
 def could_not_start(program: str, error: OSError) -> Exit:

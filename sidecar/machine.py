@@ -128,11 +128,7 @@ class Exit:
     cause: Cause
     how: str  # "exited with code 1"
     log_tail: tuple[str, ...] = ()
-
-    @property
-    def last_words(self) -> str:
-        said = (line.strip() for line in reversed(self.log_tail))
-        return next(filter(None, said), "")
+    last_words: str = ""  # the line of it that tells most
 
 
 class Machine:

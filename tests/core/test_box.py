@@ -18,7 +18,7 @@ from sidecar.memory import HOST, Bytes, Host, Memory, Need, add, fits
 from sidecar.report import report
 
 LIMITS = Limits(start=100, stall=20, drain=60, stop=10)
-CRASH = Exit("crashed", "exited with code 1", ("boom",))
+CRASH = Exit("crashed", "exited with code 1", ("boom",), "boom")
 GPU = {"gpu0": 10, HOST: 8}
 SPAWN, STOP = Spawn(), Stop()
 

@@ -31,6 +31,69 @@ def test_the_last_lines_of_an_engine_tell_the_cause_of_its_end(line: str, cause:
     assert exit.last_words == line
 
 
+# As llama-server b10359 prints them, less some lines in between.
+NO_GGUF = """\
+cmd_child_to_router:state:{"state":"loading","payload":{"current":"text_model","value":0.0}}
+0.00.003.766 I srv    load_model: loading model 'rnd.gguf'
+0.00.003.805 E gguf_init_from_reader: invalid magic characters: '??W?', expected 'GGUF'
+0.00.003.892 E srv    load_model: failed to load model, 'rnd.gguf'
+0.00.003.893 I srv    operator(): operator(): cleaning up before exit...
+"""
+TOO_LARGE = """\
+0.00.095.057 E ggml_aligned_malloc: insufficient memory (attempted to allocate 976.56 MB)
+0.00.095.114 E ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 1024
+0.00.101.682 E srv    load_model: failed to create_context with model 'tiny.gguf'
+0.00.102.338 E srv  llama_server: exiting due to model loading error
+"""
+GONE = """\
+0.00.003.832 E gguf_init_from_file: failed to open GGUF file 'x.gguf' (No such file or directory)
+0.00.003.901 E srv    load_model: failed to load model, 'x.gguf'
+"""
+PORT_TAKEN = """\
+0.00.002.238 E srv         start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 2
+0.00.002.259 I srv    operator(): operator(): cleaning up before exit...
+0.00.002.343 E srv  llama_server: exiting due to HTTP server error
+"""
+BAD_VALUE = """\
+error while handling argument "--threads": stoi
+
+usage:
+-t,    --threads N                      number of CPU threads to use (default: -1)
+
+to show complete usage, run with -h
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "cause", "words"),
+    [
+        (NO_GGUF, "crashed", "gguf_init_from_reader: invalid magic characters"),
+        (TOO_LARGE, "vram_oom", "ggml_aligned_malloc: insufficient memory"),
+        (GONE, "file_missing", "gguf_init_from_file: failed to open GGUF file 'x.gguf'"),
+        (PORT_TAKEN, "port_in_use", "srv         start: couldn't bind"),
+        (BAD_VALUE, "bad_flag", 'error while handling argument "--threads": stoi'),
+        ("error: invalid argument: --frob", "bad_flag", "error: invalid argument: --frob"),
+    ],
+)
+def test_of_what_llama_cpp_says_the_first_error_is_told(
+    said: str, cause: Cause, words: str
+) -> None:
+    exit = diagnose(1, said.splitlines())
+    assert exit.cause == cause
+    assert exit.last_words.startswith(words)
+
+
+def test_where_llama_cpp_ended_before_it_said_why_nothing_is_told() -> None:
+    chatter = [line for line in NO_GGUF.splitlines() if " E " not in line]
+    assert len(chatter) == 3
+    assert diagnose(1, chatter).last_words == ""
+
+
+def test_a_bad_flag_is_known_though_its_long_explanation_pushes_the_error_out() -> None:
+    said = [BAD_VALUE.splitlines()[0], *["allowed: x"] * LINES_TOLD, BAD_VALUE.splitlines()[-1]]
+    assert diagnose(1, said).cause == "bad_flag"
+
+
 def test_an_engine_out_of_memory_may_complain_of_a_file_afterwards() -> None:
     assert diagnose(1, ["out of memory", "failed to open model"]).cause == "vram_oom"
 

@@ -30,7 +30,7 @@ from sidecar.machine import (
 )
 
 LIMITS = Limits(start=100, stall=20, drain=60, stop=10)
-CRASH = Exit("crashed", "exited with code 1", ("loading", "boom", ""))
+CRASH = Exit("crashed", "exited with code 1", ("loading", "boom", ""), "boom")
 
 
 def machine(*facts: Fact, now: float = 0.0) -> Machine:

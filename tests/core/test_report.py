@@ -19,7 +19,7 @@ SEEN = Memory(
     Host(total=80, used=30, free=50),
     (Gpu(0, "GPU-0", "H200", total=24, used=13, utilisation=7),),
 )
-CRASH = Exit("crashed", "exited with code 1", ("boom",))
+CRASH = Exit("crashed", "exited with code 1", ("boom",), "boom")
 BUSY_PHASES = [phase for phase in BUSIEST_FIRST if phase is not Phase.IDLE]
 
 
