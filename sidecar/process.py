@@ -121,12 +121,26 @@ class Process:
 
     def signal(self, *, force: bool) -> None:
         """Tell the whole group to go. A frozen process must be woken to hear the polite word."""
+        self._send(signal.SIGKILL if force else signal.SIGTERM, signal.SIGCONT)
+
+    def say(self, line: bytes, fifo: Path) -> None:
+        """Into its stdin, which a frozen process must be woken to read. OSError if it cannot be
+        written at once: nobody reads, or nobody has read for long."""
+        write_to = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.write(write_to, line)
+        finally:
+            os.close(write_to)
+        self._send(signal.SIGCONT)
+
+    def _send(self, *signals: int) -> None:
+        """To the whole group. Safe until `_reap`: a process that was not waited for keeps its
+        number."""
         if self.exited.done():
             return
-        # Safe until `_reap`: a process that was not waited for keeps its number.
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL if force else signal.SIGTERM)
-            os.killpg(self.pid, signal.SIGCONT)
+            for number in signals:
+                os.killpg(self.pid, number)
 
     def _reap(self) -> None:
         loop = asyncio.get_running_loop()

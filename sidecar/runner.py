@@ -6,6 +6,7 @@ It decides nothing: what a fact means is `machine.py`'s.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from asyncio.subprocess import DEVNULL
 from collections.abc import Coroutine
@@ -26,6 +27,9 @@ POLL_LATER = 0.1
 YOUNG = 2.0  # seconds
 POLL_LOG_WHEN_READY = 1.0
 HEALTH_TIMEOUT = 2.0  # an engine that takes a connection and says nothing is not ready
+# A line that comes less than a millisecond after "ready" may be lost in llama-server (3 of 300
+# were, sent at once), and it reads no other: after this time the signal follows.
+LINE_HEARD_WITHIN = 1.0
 
 # What an engine inherits is the sidecar's environment, but no secret: what it needs of those
 # stands in its `env:`.
@@ -64,10 +68,14 @@ class Runner:
         self._told_to_go = True
         if self.process is None or self.process.exited.done():
             return
-        if self.launch.stop_command and not force:
+        if force:
+            self.process.signal(force=True)
+        elif self.launch.stop_command:
             self._begin(self._run_stop_command())
+        elif self.launch.stop_line and self._ready:
+            self._begin(self._say_stop_line())
         else:
-            self.process.signal(force=force)
+            self.process.signal(force=False)
 
     async def run(self) -> None:
         """Ends when the process has ended and `Fact.EXITED` has been told."""
@@ -136,6 +144,14 @@ class Runner:
                     stopping.kill()
         self.process.signal(force=False)
 
+    async def _say_stop_line(self) -> None:
+        assert self.process is not None
+        assert self._fifo is not None
+        with contextlib.suppress(OSError):
+            self.process.say(self.launch.stop_line, self._fifo)
+            await asyncio.sleep(LINE_HEARD_WITHIN)
+        self.process.signal(force=False)
+
     async def _follow_log(self) -> None:
         assert self._log is not None
         while True:
@@ -154,6 +170,8 @@ class Runner:
                 self._tell.progressed(value)
             case reports.Ready() if not self._ready:
                 self._ready = True
+                if self._told_to_go:  # it caught our signal, and waits for its line now
+                    self.stop(force=False)
                 self._tell.saw(Fact.HEALTHY)
 
     async def _poll_health(self, path: str) -> None:

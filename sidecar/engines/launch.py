@@ -16,6 +16,7 @@ class Launch:
     silence: float  # seconds without a byte while it answers, after which it counts as stalled
     file: Path | None = None  # without which there is no use in starting
     fifo: bool = False  # its stdin is a FIFO that it holds open itself
+    stop_line: bytes = b""  # into the FIFO of a ready engine, before the polite signal
     health: str | None = None  # polled until 2xx; None: the engine reports in its log
     stop_command: Sequence[str] = ()  # before the polite signal
 

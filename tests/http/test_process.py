@@ -45,6 +45,11 @@ def write(fifo: Path, line: str) -> None:
     fifo.write_text(f"{line}\n")
 
 
+def fill(process: Process, fifo: Path) -> None:
+    while True:
+        process.say(b"\n" * 4096, fifo)
+
+
 def said(tmp: Path) -> list[str]:
     path = tmp / "log"
     return path.read_text().splitlines() if path.exists() else []
@@ -147,6 +152,24 @@ async def test_a_frozen_engine_hears_the_polite_word(tmp_path: Path) -> None:
         await until(lambda: psutil.Process(it.pid).status() == psutil.STATUS_STOPPED)
         it.signal(force=False)
         assert await it.exited == 5
+
+
+async def test_a_line_wakes_a_frozen_engine_to_read_it(tmp_path: Path, fifo: Path) -> None:
+    async with running(tmp_path, 'read it; exit "$it"', fifo) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        await until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+        process.say(b"6\n", fifo)
+        assert await process.exited == 6
+
+
+async def test_a_line_that_nobody_reads_is_refused_and_not_waited_for(
+    tmp_path: Path, fifo: Path
+) -> None:
+    async with running(tmp_path, "exec sleep 60", fifo) as process:
+        with pytest.raises(BlockingIOError):
+            fill(process, fifo)
+    with pytest.raises(OSError, match="No such device"):
+        process.say(b"\n", fifo)
 
 
 async def test_a_signal_after_the_end_goes_to_nobody(tmp_path: Path) -> None:
