@@ -29,7 +29,7 @@ from sidecar.catalogue import Known
 from sidecar.config import SidecarConfig
 from sidecar.engine import Do
 from sidecar.engines import command, embedded
-from sidecar.engines.launch import Launch
+from sidecar.engines.launch import Given, Launch
 from sidecar.estimate import Measured
 from sidecar.gpu import MemoryReader
 from sidecar.journal import Entry, Journal
@@ -41,6 +41,11 @@ from sidecar.state import StateFolder
 
 COALESCE = 0.1  # seconds: in-flight counts, expiry and memory go out at most this often
 LOOK_EVERY = 1.0  # seconds between two looks at what is really used, and at the models' files
+
+PRESETS = {
+    "command": command.launch,
+    "embedded": embedded.launch,
+}
 
 log = structlog.get_logger()
 
@@ -220,9 +225,8 @@ class Supervisor:
         known = self.known[model]
         key = hmac.new(self._secret, id.encode(), hashlib.sha256).hexdigest()
         env = {**self._visible_gpus(booking), **known.config.env, "SWAPYARD_LAUNCH": id}
-        if known.config.engine == "embedded":
-            return embedded.launch(known.config, known.context, port.free(), key, env)
-        return command.launch(known.config, port.free(), key, env)
+        given = Given(known.context, port.free(), key, env)
+        return PRESETS[known.facts.engine](known.config, given)
 
     def _visible_gpus(self, booking: Bytes) -> dict[str, str]:
         """By UUID: CUDA and NVML number cards differently."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from sidecar.config import ModelConfig
-from sidecar.engines.launch import Launch
+from sidecar.engines.launch import Given, Launch
 
 
-def launch(model: ModelConfig, port: int, key: str, env: dict[str, str]) -> Launch:
-    words = {"{port}": str(port), "{path}": str(model.path or ""), "{model}": model.served_name}
+def launch(model: ModelConfig, given: Given) -> Launch:
+    path = str(model.path or "")
+    words = {"{port}": str(given.port), "{path}": path, "{model}": model.served_name}
+    secret = {**words, "{key}": given.key}
     return Launch(
         argv=[fill(argument, words) for argument in (*model.command, *model.args)],
-        env={name: fill(value, {**words, "{key}": key}) for name, value in env.items()},
-        port=port,
-        key=key,
+        env={name: fill(value, secret) for name, value in given.env.items()},
+        port=given.port,
+        key=given.key,
         silence=model.silence_timeout,
         file=model.path,
         health=model.health,

@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 
 from sidecar.config import ModelConfig
-from sidecar.engines.launch import Launch
+from sidecar.engines.launch import Given, Launch
 
 
-def launch(model: ModelConfig, context: int, port: int, key: str, env: dict[str, str]) -> Launch:
+def launch(model: ModelConfig, given: Given) -> Launch:
     argv = [sys.executable, "-m", "sidecar.engines.embedded_server"]
-    argv += ["--model", str(model.path), "--alias", model.served_name, "--port", str(port)]
-    argv += ["--context", str(context), "--slots", str(model.slots), *model.args]
+    argv += ["--model", str(model.path), "--alias", model.served_name, "--port", str(given.port)]
+    argv += ["--context", str(given.context), "--slots", str(model.slots), *model.args]
     return Launch(
         argv=argv,
-        env={**env, "SWAPYARD_ENGINE_KEY": key},
-        port=port,
-        key=key,
+        env={**given.env, "SWAPYARD_ENGINE_KEY": given.key},
+        port=given.port,
+        key=given.key,
         silence=model.silence_timeout,
         file=model.path,
         fifo=True,

@@ -8,6 +8,16 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """What the sidecar chooses for one launch."""
+
+    context: int  # tokens that one request may use
+    port: int  # on 127.0.0.1
+    key: str  # that the engine is to expect as Bearer
+    env: Mapping[str, str]  # beside the sidecar's own
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     argv: Sequence[str]
     env: Mapping[str, str]  # beside the sidecar's own

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from shared.settings import read
 from sidecar.config import ModelConfig, SidecarConfig
 from sidecar.engines.command import launch
-from sidecar.engines.launch import Launch
+from sidecar.engines.launch import Given, Launch
 
 KEY = "0123abcd"
 
@@ -17,7 +17,7 @@ def model(text: str) -> ModelConfig:
 
 
 def launched(text: str, **env: str) -> Launch:
-    return launch(model(text), 4711, KEY, env)
+    return launch(model(text), Given(4096, 4711, KEY, env))
 
 
 def test_what_the_sidecar_chooses_is_filled_in_anywhere_inside_an_argument() -> None:
