@@ -43,6 +43,7 @@ MARKED = (
     (Digest, "64 hex digits"),
 )
 WORDS = {get_args(hint)[1]: word for hint, word in MARKED}
+ENGINES = ("llama.cpp", "embedded", "command")
 PLAIN = {str: "text", int: "whole number", bool: "true or false", Listen: "address and port"}
 
 
@@ -140,7 +141,7 @@ def default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     if field.default_factory is not None:  # it depends on the engine
-        of_engine = [(e, field.default_factory({"engine": e})) for e in ("embedded", "command")]  # type: ignore[call-arg]
+        of_engine = [(e, field.default_factory({"engine": e})) for e in ENGINES]  # type: ignore[call-arg]
         return ", ".join(f"`{value}` ({engine})" for engine, value in of_engine)
     value = field.default
     if isinstance(value, Settings):

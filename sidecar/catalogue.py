@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
+
+import structlog
 
 from shared.status import ModelFacts
 from sidecar import header
 from sidecar.config import ModelConfig, SidecarConfig
 from sidecar.engine import Model
+from sidecar.engines import llama_cpp
 from sidecar.estimate import Shape, memory_need
 from sidecar.machine import Limits
 from sidecar.memory import Need
 
 DEFAULT_CONTEXT = 4096  # of a model whose header says nothing
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Known:
     def digest(self) -> str:
         """Of all that a load's time depends on: what was measured of another is no guide."""
         config, facts = self.config, self.facts
-        parts = (config.engine, facts.file, facts.size, config.command, config.args)
+        parts = (facts.engine, facts.file, facts.size, config.command, config.args)
         text = json.dumps([*parts, self.context, config.slots])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -37,16 +43,28 @@ class Known:
 
 
 def read(config: SidecarConfig) -> dict[str, Known]:
-    return {id: _known(id, model) for id, model in config.models.items()}
+    return {id: _known(id, model, _engine(id, model)) for id, model in config.models.items()}
 
 
-def _known(id: str, config: ModelConfig) -> Known:
+def _engine(id: str, config: ModelConfig) -> str:
+    """The one that the config names, or the best that is here: said in the log, as a PATH that
+    differs from the one of a login shell (systemd's) may be all that keeps a model off its GPU."""
+    if config.engine is not None:
+        return config.engine
+    found = shutil.which(llama_cpp.PROGRAM, path=config.env.get("PATH"))
+    engine = "llama.cpp" if found else "embedded"
+    because = found or f"no {llama_cpp.PROGRAM} on the PATH"
+    log.info("engine", model=id, engine=engine, because=because)
+    return engine
+
+
+def _known(id: str, config: ModelConfig, engine: str) -> Known:
     size = config.path.stat().st_size if config.path and config.path.is_file() else None
     shape = header.read(config.path) if config.path and size else None
     context = config.context_length or (shape.context_length if shape else None)
     facts = ModelFacts(
         id=id,
-        engine=config.engine,
+        engine=engine,
         served_name=config.served_name,
         context_length=context,
         slots=config.slots,
@@ -57,7 +75,7 @@ def _known(id: str, config: ModelConfig) -> Known:
     model = Model(
         id=id,
         slots=config.slots,
-        need=_need(config, size, shape, context),
+        need=_need(config, engine, size, shape, context),
         limits=Limits(
             start=config.start_timeout,
             stall=config.stall_timeout,
@@ -70,8 +88,10 @@ def _known(id: str, config: ModelConfig) -> Known:
     return Known(config, facts, model)
 
 
-def _need(config: ModelConfig, size: int | None, shape: Shape | None, context: int | None) -> Need:
-    on_host = config.engine == "embedded" or config.gpus == "none"
+def _need(
+    config: ModelConfig, engine: str, size: int | None, shape: Shape | None, context: int | None
+) -> Need:
+    on_host = engine == "embedded" or config.gpus == "none"
     if config.vram is not None:
         return Need(config.vram, "declared", on_host)
     if size is not None and shape is not None:

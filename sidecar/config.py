@@ -16,7 +16,7 @@ from shared.settings import ConfigPath, Duration, Listen, ModelId, Refusals, Set
 
 # llama.cpp divides one unified KV cache among its slots; what a command starts is mostly a server
 # that batches (vLLM, SGLang) and is slow when it is fed one by one.
-_SLOTS = {"embedded": 4, "command": 16}
+_SLOTS = {None: 4, "llama.cpp": 4, "embedded": 4, "command": 16}
 
 _WORDS = ("{port}", "{path}", "{model}")
 _WORD = re.compile(r"\{[a-z_]+\}")
@@ -29,7 +29,8 @@ def _slots(model: dict[str, Any]) -> int:
 class ModelConfig(Settings):
     """One engine that this box may run, and how patient to be with it."""
 
-    engine: Literal["embedded", "command"]
+    # None: llama.cpp where `llama-server` is on the PATH, else embedded.
+    engine: Literal["llama.cpp", "embedded", "command"] | None = None
     path: ConfigPath | None = Field(default=None, validate_default=True)  # the GGUF file
     args: tuple[str, ...] = ()  # appended to the engine's own arguments
     command: tuple[str, ...] = Field(
@@ -55,19 +56,27 @@ class ModelConfig(Settings):
 
     @field_validator("path")
     @classmethod
-    def _embedded_needs_a_file(cls, path: object, info: ValidationInfo) -> object:
-        if path is None and info.data.get("engine") == "embedded":
-            raise ValueError("is required with `engine: embedded`")
+    def _llama_cpp_needs_a_file(cls, path: object, info: ValidationInfo) -> object:
+        engine = info.data.get("engine", "command")  # a wrong one has a problem of its own
+        if path is None and engine is None:
+            raise ValueError("is required, unless with `engine: command`")
+        if path is None and engine != "command":
+            raise ValueError(f"is required with `engine: {engine}`")
         return path
 
     @field_validator("command")
     @classmethod
     def _the_engine_decides(cls, command: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        engine = info.data.get("engine")
+        """A command alone does not say `engine: command`: what is run, how many slots it has and
+        how it tells that it is ready must not hang on one line that was added or forgotten."""
+        if "engine" not in info.data:  # a wrong one has a problem of its own
+            return command
+        engine = info.data["engine"]
         if engine == "command" and not command:
             raise ValueError("is required with `engine: command`: the program and its arguments")
-        if engine == "embedded" and command:
-            raise ValueError("is for `engine: command`; embedded takes `path` and `args`")
+        if engine != "command" and command:
+            who = engine or "without `engine`, a model"
+            raise ValueError(f"is for `engine: command`; {who} takes `path` and `args`")
         return command
 
     @field_validator("args", "command", "stop_command")

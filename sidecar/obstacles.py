@@ -6,18 +6,25 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidecar.config import ModelConfig
+from sidecar.catalogue import Known
+from sidecar.engines import llama_cpp
 from sidecar.engines.launch import Launch
 from sidecar.machine import Exit
 
 
-def of_model(config: ModelConfig) -> Exit | None:
-    program = config.command[0] if config.command else ""
-    return _missing(config.path, program, config.env)
+def of_model(known: Known) -> Exit | None:
+    return _missing(known.config.path, _program(known), known.config.env)
 
 
 def of_launch(launch: Launch, env: Mapping[str, str]) -> Exit | None:
     return _missing(launch.file, launch.argv[0], env)
+
+
+def _program(known: Known) -> str:
+    """Empty for one that is always there: `embedded` is this Python."""
+    if known.facts.engine == "llama.cpp":
+        return llama_cpp.PROGRAM
+    return known.config.command[0] if known.config.command else ""
 
 
 def _missing(file: Path | None, program: str, env: Mapping[str, str]) -> Exit | None:

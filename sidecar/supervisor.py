@@ -28,7 +28,7 @@ from sidecar.box import Box, Refusal
 from sidecar.catalogue import Known
 from sidecar.config import SidecarConfig
 from sidecar.engine import Do
-from sidecar.engines import command, embedded
+from sidecar.engines import command, embedded, llama_cpp
 from sidecar.engines.launch import Given, Launch
 from sidecar.estimate import Measured
 from sidecar.gpu import MemoryReader
@@ -45,6 +45,7 @@ LOOK_EVERY = 1.0  # seconds between two looks at what is really used, and at the
 PRESETS = {
     "command": command.launch,
     "embedded": embedded.launch,
+    "llama.cpp": llama_cpp.launch,
 }
 
 log = structlog.get_logger()
@@ -224,14 +225,16 @@ class Supervisor:
     def _launch(self, model: str, id: str, booking: Bytes) -> Launch:
         known = self.known[model]
         key = hmac.new(self._secret, id.encode(), hashlib.sha256).hexdigest()
-        env = {**self._visible_gpus(booking), **known.config.env, "SWAPYARD_LAUNCH": id}
+        env = {**self._visible_gpus(known, booking), **known.config.env, "SWAPYARD_LAUNCH": id}
         given = Given(known.context, port.free(), key, env)
         return PRESETS[known.facts.engine](known.config, given)
 
-    def _visible_gpus(self, booking: Bytes) -> dict[str, str]:
-        """By UUID: CUDA and NVML number cards differently."""
+    def _visible_gpus(self, known: Known, booking: Bytes) -> dict[str, str]:
+        """By UUID: CUDA and NVML number cards differently. Who books on the host sees none, also
+        while NVML fails and shows none to us."""
         uuids = [g.uuid for g in self._seen.gpus if memory.gpu(g.index) in booking]
-        return {"CUDA_VISIBLE_DEVICES": ",".join(uuids)} if self._seen.gpus else {}
+        told = self._seen.gpus or known.model.need.on_host
+        return {"CUDA_VISIBLE_DEVICES": ",".join(uuids)} if told else {}
 
     def _tick(self) -> None:
         self._act(self.box.tick(time.monotonic()))
@@ -246,7 +249,7 @@ class Supervisor:
             await asyncio.sleep(LOOK_EVERY)
 
     def _obstacles(self) -> dict[str, Exit]:
-        looked = {id: obstacles.of_model(known.config) for id, known in self.known.items()}
+        looked = {id: obstacles.of_model(known) for id, known in self.known.items()}
         return {id: obstacle for id, obstacle in looked.items() if obstacle is not None}
 
     async def _until_no_engine_is_left(self) -> None:

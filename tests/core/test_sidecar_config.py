@@ -91,6 +91,12 @@ def test_a_command_serves_more_at_a_time_than_an_embedded_engine() -> None:
     assert parse("models: {a: {engine: command, command: [x]}}").models["a"].slots == 16
 
 
+def test_an_engine_need_not_be_named_where_llama_cpp_is_meant() -> None:
+    tiny = parse("models: {tiny: {path: ./tiny.gguf}}").models["tiny"]
+    assert (tiny.engine, tiny.slots) == (None, 4)
+    assert parse("models: {a: {engine: llama.cpp, path: x}}").models["a"].slots == 4
+
+
 def test_a_box_without_models_is_refused() -> None:
     assert problems("") == ["sidecar.yaml:1: models: is required"]
     assert problems("\nmodels: {}") == ["sidecar.yaml:2: models: must not be empty"]
@@ -113,10 +119,14 @@ models:
     command: []
   neither:
     engine: vllm
-    path: x.gguf
     command: [x]
+  no-file-of-mine:
+    engine: llama.cpp
   none:
     slots: 2
+  unsaid:
+    path: x.gguf
+    command: [x]
 """) == [
         "sidecar.yaml:2: models.no-file.path: is required with `engine: embedded`",
         "sidecar.yaml:7: models.both.command: is for `engine: command`; embedded takes `path`"
@@ -125,8 +135,12 @@ models:
         " the program and its arguments",
         "sidecar.yaml:13: models.empty.command: is required with `engine: command`:"
         " the program and its arguments",
-        "sidecar.yaml:15: models.neither.engine: must be one of embedded, command (got 'vllm')",
-        "sidecar.yaml:18: models.none.engine: is required",
+        "sidecar.yaml:15: models.neither.engine: must be one of llama.cpp, embedded, command"
+        " (got 'vllm')",
+        "sidecar.yaml:17: models.no-file-of-mine.path: is required with `engine: llama.cpp`",
+        "sidecar.yaml:19: models.none.path: is required, unless with `engine: command`",
+        "sidecar.yaml:23: models.unsaid.command: is for `engine: command`; without `engine`,"
+        " a model takes `path` and `args`",
     ]
 
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 Json = dict[str, Any]
 LOADING = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
 CHATS = {"/v1/chat/completions": "chat.completion", "/v1/completions": "text_completion"}
+STOP_LINE = b"cmd_router_to_child:exit"
 
 
 class Request(NamedTuple):
@@ -46,7 +47,12 @@ def read_switches(argv: list[str]) -> argparse.Namespace:
     add("--answer-status", type=int, default=0, help="answers each POST under /v1 with an error")
     add("--slots", default="", metavar="JSON|hang", help="what GET /slots says; else 404")
     add("--journal", default="", metavar="FILE", help="one JSON line per event is appended")
-    return parser.parse_args(argv)
+    add("--reports", action="store_true", help="tells its load and ends as llama-server does")
+    add("--loses-line", action="store_true", help="reads the line that ends it, and stays")
+    switches, others = parser.parse_known_args(argv)
+    if others and not switches.reports:  # as llama-server it is given more than it needs to know
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    return switches
 
 
 class Journal:
@@ -74,6 +80,7 @@ class Engine:
         self._switches = switches
         self._journal = journal
         self._ready = False
+        self.awaits_line = False  # ready, and no signal ends it before the line
         self._numbers = itertools.count(1)
 
     async def run(self) -> NoReturn:
@@ -81,6 +88,8 @@ class Engine:
             await self._listen()
         if not self._switches.stall:
             await self._load()
+        if self._switches.reports:
+            await self._hear()
         await asyncio.Event().wait()
         raise AssertionError("nobody sets it")
 
@@ -94,14 +103,34 @@ class Engine:
 
     async def _load(self) -> None:
         say("loading model")
-        half = self._switches.load_seconds / 2
-        await asyncio.sleep(half)
-        if self._switches.crash_at == "load":
-            self._journal.exit(1, "fake engine: crashed half-way through the load")
-        await asyncio.sleep(half)
-        self._ready = True
+        for share in (0.0, 0.25, 0.5, 0.75):
+            self._report("loading", {"value": share})
+            if share == 0.5 and self._switches.crash_at == "load":
+                self._journal.exit(1, "fake engine: crashed half-way through the load")
+            await asyncio.sleep(self._switches.load_seconds / 4)
+        self._report("loading", {"value": 1.0})
+        self._ready, self.awaits_line = True, self._switches.reports
         self._journal.write("ready")
         say("ready")
+        self._report("ready", {"n_ctx": 4096})
+
+    def _report(self, state: str, payload: Json) -> None:
+        if self._switches.reports:
+            report = json.dumps({"state": state, "payload": payload})
+            os.write(sys.stdout.fileno(), f"cmd_child_to_router:state:{report}\n".encode())
+
+    async def _hear(self) -> None:
+        """What llama-server does once it is ready: it reads stdin up to the first such line."""
+        stdin = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(stdin)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+        while STOP_LINE not in (line := await stdin.readline()):
+            if not line:
+                self._journal.exit(1, "fake engine: its stdin has come to an end")
+        self._journal.write("line")
+        if not self._switches.loses_line:
+            self._journal.exit(0)
+        self.awaits_line = False
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection. While an answer is on its way the next byte is awaited too, so that
@@ -321,17 +350,18 @@ def say(line: str) -> None:
 def main() -> NoReturn:
     switches = read_switches(sys.argv[1:])
     journal = Journal(switches.journal)
+    engine = Engine(switches, journal)
 
     def on_sigterm(_signal: int, _frame: FrameType | None) -> None:
         journal.write("sigterm")
-        if not switches.deaf:
+        if not switches.deaf and not engine.awaits_line:
             journal.exit(0)
 
     signal.signal(signal.SIGTERM, on_sigterm)
     journal.write("started", port=switches.port)
     if switches.fail_with:
         journal.exit(1, switches.fail_with)
-    asyncio.run(Engine(switches, journal).run())
+    asyncio.run(engine.run())
     raise AssertionError("the engine runs until it is ended")
 
 

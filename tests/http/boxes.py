@@ -4,6 +4,7 @@ Rule: all is seen through the sidecar's own endpoints or the fake engine's journ
 """
 
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,28 @@ def fake(*switches: str, **settings: object) -> Json:
     """The fake engine program; `model.journal` in the state folder's parent is its journal."""
     program = [sys.executable, str(ENGINE), "--port", "{port}", "--journal", "{model}.journal"]
     return model([*program, *switches], **settings)
+
+
+def llama_server(folder: Path) -> str:
+    """A PATH with the fake engine program as its `llama-server`."""
+    program = folder / "bin" / "llama-server"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ENGINE}" --reports "$@"\n')
+    program.chmod(0o700)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+def reporting(folder: Path, name: str, *switches: str, **settings: object) -> Json:
+    """The fake engine program where llama-server is expected; `name.journal` is its journal."""
+    return {
+        "engine": "llama.cpp",
+        "path": str(ENGINE),  # any file that is there
+        "args": ["--journal", f"{folder}/{name}.journal", *switches],
+        "env": {"PATH": llama_server(folder)},
+        "vram": "1MiB",
+        "gpus": "none",
+        **settings,
+    }
 
 
 def echo(**settings: object) -> Json:

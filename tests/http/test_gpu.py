@@ -5,7 +5,6 @@ and reports each change; the test changes the driver's file and waits for what t
 """
 
 import json
-import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -18,9 +17,8 @@ import psutil
 import pytest
 
 from sidecar.gpu import Host, Memory, MemoryReader
-from tests.harness import ROOT, Program, until
+from tests.harness import Program, until
 
-FAKE_NVML = ROOT / "tests" / "fakes" / "fakenvml.c"
 GIB = 2**30
 TWO_GPUS = """\
 gpu 24576 512 1024 37 GPU-aaaa NVIDIA GeForce RTX 4090
@@ -50,16 +48,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture(scope="session")
-def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the fake libnvidia-ml.so.1."""
-    folder = tmp_path_factory.mktemp("nvml")
-    library = folder / "libnvidia-ml.so.1"
-    flags = ("-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
-    subprocess.run(["gcc", *flags, "-o", library, FAKE_NVML], check=True)
-    return folder
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,9 @@ def test_a_key_is_told_with_its_type_its_default_and_what_the_code_says_of_it() 
     )
     assert keys["models.NAME.slots"][1:3] == (
         "whole number, at least 1",
-        "`4` (embedded), `16` (command)",
+        "`4` (llama.cpp), `4` (embedded), `16` (command)",
     )
-    assert keys["models.NAME.engine"][1:3] == ("`embedded`, `command`", "required")
+    assert keys["models.NAME.engine"][1:3] == ("`llama.cpp`, `embedded`, `command`", "unset")
 
 
 @pytest.mark.parametrize("config", CONFIGS.values())
