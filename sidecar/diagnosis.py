@@ -17,7 +17,11 @@ LINES_TOLD = 20  # of the log, with a failure
 
 # First match wins: an engine that runs out of memory may complain of a file afterwards.
 CAUSES: tuple[tuple[Cause, str], ...] = (
-    ("vram_oom", r"out of memory|cudaMalloc failed|failed to allocate|unable to allocate"),
+    (
+        "vram_oom",
+        r"out of memory|insufficient memory|cudaMalloc failed|failed to allocate"
+        r"|unable to allocate",
+    ),
     ("port_in_use", r"address already in use|couldn't bind|could not bind|failed to bind"),
     (
         "bad_flag",

@@ -15,6 +15,7 @@ from sidecar.machine import Cause
         ("CUDA error: out of memory", "vram_oom"),
         ("ggml_backend_cuda_buffer_type_alloc_buffer: cudaMalloc failed", "vram_oom"),
         ("failed to allocate buffer of size 1024", "vram_oom"),
+        ("ggml_aligned_malloc: insufficient memory (attempted to allocate 1 MB)", "vram_oom"),
         ("bind: Address already in use", "port_in_use"),
         ("couldn't bind HTTP server socket", "port_in_use"),
         ("error: invalid argument: --frob", "bad_flag"),

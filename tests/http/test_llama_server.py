@@ -65,11 +65,12 @@ def as_script(folder: Path, name: str, script: str) -> dict[str, str]:
 async def it(folder: Path, slow_read: str, taken: int) -> AsyncIterator[Box]:
     def model(name: str, *args: str, **settings: object) -> Json:
         path = str(folder / f"{name}.gguf")
-        args = ("--threads", "1", *args)
+        args = ("--threads", "1", "--threads-http", "4", *args)
         return {"path": path, "args": args, "context_length": 4096, "vram": "1MiB", **settings}
 
     codes = f'"{LLAMA_SERVER}" "$@"; echo $? >> "{folder}/codes.txt"'
-    little = f'ulimit -v 380000; exec "{LLAMA_SERVER}" "$@"'  # KiB of addresses
+    # In KiB of addresses: enough for the program, and not for a KV cache of 976 MiB beside it.
+    little = f'ulimit -v 1000000; exec "{LLAMA_SERVER}" "$@"'
     models = {
         "org/tiny": model("tiny", slots=3),
         "tiny": model("tiny", engine="llama.cpp", stop_timeout="1h"),
@@ -82,7 +83,9 @@ async def it(folder: Path, slow_read: str, taken: int) -> AsyncIterator[Box]:
         "bad-value": model("tiny", "--load-mode", "no-such-mode"),
         "port-taken": model("tiny", "--port", str(taken)),
         "file-gone": model("tiny", "--model", str(folder / "gone.gguf")),
-        "too-large": model("demo-medium", env=as_script(folder, "little", little)),
+        "too-large": model(
+            "tiny", env=as_script(folder, "little", little), context_length=4 * 10**6
+        ),
     }
     async with box(folder, models) as it:
         yield it
