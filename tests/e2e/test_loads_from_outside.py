@@ -148,7 +148,7 @@ async def test_no_probe_loads_a_model_or_counts_as_its_use(watched: Pair) -> Non
             await anext(response.aiter_bytes())
     assert (await watched.status())["phase"] == "idle"
     await ask(watched.http, chat("small"))
-    await until(lambda: serves_nobody(watched))
+    await until(lambda: nobody_wants_anything(watched))
     before = await watched.status()
     for target in [*PROBES, "/slots?model=small", "/props?model=small"]:
         async with watched.http.stream("GET", target) as response:
@@ -156,8 +156,10 @@ async def test_no_probe_loads_a_model_or_counts_as_its_use(watched: Pair) -> Non
     assert facts_of_use(await watched.status()) == facts_of_use(before)
 
 
-async def serves_nobody(both: Pair) -> bool:
-    return not any(model["in_flight"] for model in (await both.status())["models"])
+async def nobody_wants_anything(both: Pair) -> bool:
+    """by the Status, which tells counts a little later than they change"""
+    models = (await both.status())["models"]
+    return not any(model[n] for model in models for n in ("in_flight", "waiting", "routers"))
 
 
 def facts_of_use(status: dict[str, Any]) -> Any:
