@@ -1,5 +1,6 @@
 """The dialects for dashboards and for clients that show reasoning, with real llama.cpp engines."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,19 @@ async def test_r1_4_loading_has_an_estimate_in_whole_seconds_once_a_load_was_see
     assert known == sorted(known, reverse=True)
 
 
+async def test_r1_4_a_first_load_is_estimated_from_the_size_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.touch()
+    os.truncate(file, 2_000_000_000)  # bytes, of which none takes room on the disk
+    models = fake("sized", "--load-seconds", "0.3", more=f", path: {file}")
+    async with pair(tmp_path, models) as both:
+        told = await ask(both.http, chat("sized"))
+        again = await ask(both.http, chat("sized"), STATUS)
+    (first, *_) = [frame for frame in told.switching if frame["eta_source"] is not None]
+    assert (first["eta_source"], round(first["eta_s"])) == ("size", 5)
+    assert words(again) == ["routing", "generating", "done"]
+
+
 async def test_r1_5_what_fails_is_an_error_and_never_done(both: Pair) -> None:
     for model, code in (("broken", "load_failed"), ("dying", "engine_died")):
         told = await ask(both.http, chat(model), STATUS)
@@ -131,7 +145,7 @@ async def test_r1_5_an_invalid_request_is_an_http_error_and_no_stream(both: Pair
         assert answer.headers["content-type"] == "application/json"
 
 
-async def test_a_piece_reaches_the_dashboard_while_the_engine_still_makes_others(
+async def test_r1_1_a_piece_reaches_the_dashboard_while_the_engine_still_makes_others(
     tmp_path: Path,
 ) -> None:
     models = fake("x", "--tokens", "1000", "--tokens-per-second", "2")
