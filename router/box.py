@@ -74,7 +74,7 @@ class BoxClient:
                 is_off = self._optional and isinstance(error, httpx.TransportError)
                 why = OFF if is_off else str(error) or type(error).__name__
             self._failed("events", why)
-            self._dispatch.lost(self._url)
+            self._dispatch.lost(self._url, why)
             if loop.time() - began > HEALTHY:
                 delay = FIRST_RETRY
             await asyncio.sleep(delay * random.uniform(0.5, 1))

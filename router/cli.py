@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import sys
@@ -51,6 +52,8 @@ def read_arguments() -> argparse.Namespace:
     status.add_argument("--json", action="store_true", help="as the router says it")
     add_probe(commands.add_parser("probe", help="is all well? One line, as Nagios wants it"))
     arguments = parser.parse_args()
+    if arguments.command == "probe" and not 0 < arguments.warning <= arguments.critical:
+        parser.error("the limits must be above 0, and -w not above -c")
     arguments.key = os.environ.get(KEY_VARIABLE, "").strip()
     if not re.fullmatch("[!-~]*", arguments.key):  # httpx would print it
         parser.error(f"{KEY_VARIABLE} holds something that is no key: spaces, or more than ASCII")
@@ -125,7 +128,8 @@ def table(fleet: dict[str, Any]) -> str:
 
 def of_box(box: dict[str, Any]) -> list[str]:
     if not box["live"]:
-        return [f"{box['box']:12} cannot be reached"]
+        why = "off (optional)" if box["optional"] else f"cannot be reached: {box['trouble']}"
+        return [f"{box['box']:12} {why}"]
     models = [
         f"{box['box']:12} {model['id']:28} {phase_of(model):10} "
         f"{model['in_flight']:>9} {model['waiting']:>8}  {step_of(model)}"
@@ -140,8 +144,12 @@ def phase_of(model: dict[str, Any]) -> str:
 
 
 def step_of(model: dict[str, Any]) -> str:
-    error = model["error"]
-    return model["step"] or (error["message"] if error else "")
+    error, step = model["error"], model["step"]
+    if step is None:
+        return str(error["message"]) if error else ""
+    progress, left = model["progress"], model["eta_s"]
+    done = "" if progress is None else f", {progress:.0%}"
+    return f"{step}{done}" + ("" if left is None else f", about {math.ceil(left)} s left")
 
 
 def of_line(waiting: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ class Sidecar(Settings):
     url: Annotated[str, AfterValidator(_base_url)]  # without a slash at its end
     # `${SIDECAR_KEY:-}` with nothing in the environment is no key.
     key: Annotated[SecretStr | None, BeforeValidator(_key)] = None
-    optional: bool = False  # True: it may be off, and nobody waits to hear of it
+    optional: bool = False  # True: it may be off, and that is no cause for alarm
 
 
 class Progress(Settings):

@@ -140,11 +140,11 @@ class Dispatch:
 
     def heard(self, box: str, status: Status) -> None:
         self._heard(self.line.heard(box, status, time.monotonic()))
-        if not self.line.unheard():
+        if all(view.status for view in self.line.boxes.values()):
             self._all_heard.set()
 
-    def lost(self, box: str) -> None:
-        self._heard(self.line.lost(box, time.monotonic()))
+    def lost(self, box: str, why: str) -> None:
+        self._heard(self.line.lost(box, time.monotonic(), why))
 
     def _heard(self, effects: list[Effect]) -> None:
         self.act(effects)

@@ -37,9 +37,9 @@ class Line:
     def __init__(
         self, limits: LineLimits, boxes: Iterable[str], optional: Iterable[str] = ()
     ) -> None:
-        self.boxes = {key: BoxView(key, name=key) for key in boxes}
+        may_be_off = frozenset(optional)
+        self.boxes = {key: BoxView(key, key, optional=key in may_be_off) for key in boxes}
         self._limits = limits
-        self._optional = frozenset(optional)  # boxes that may be off
         self._queues: dict[str, Queue] = {}
         self._served_at: dict[str, tuple[Ticket, str]] = {}
         self._placed: dict[str, str] = {}  # model -> box
@@ -89,8 +89,8 @@ class Line:
         self.boxes[box].hear(status, now)
         return self._settle(self._queues, now)
 
-    def lost(self, box: str, now: float) -> list[Effect]:
-        self.boxes[box].lose(now)
+    def lost(self, box: str, now: float, why: str | None = None) -> list[Effect]:
+        self.boxes[box].lose(now, why)
         return self._settle(self._queues, now)
 
     def close(self) -> list[Effect]:
@@ -116,7 +116,7 @@ class Line:
 
     def unheard(self) -> list[str]:
         """Boxes that should be there and never said what they have."""
-        expected = (box for box in self.boxes.values() if box.key not in self._optional)
+        expected = (box for box in self.boxes.values() if not box.optional)
         return [box.name for box in expected if box.status is None]
 
     def tell(self, ticket: Ticket, now: float) -> Tell:
@@ -197,7 +197,7 @@ class Line:
             if load is not None and ticket.arrived <= load[0]:
                 failed.append(Fail(ticket, load_failed(model, load[1], load[1].retry_in_s)))
             elif now >= ticket.arrived + self._limits.max_wait:
-                failed.append(Fail(ticket, QueueTimeout(now - ticket.arrived)))
+                failed.append(Fail(ticket, QueueTimeout(model, now - ticket.arrived)))
         self._drop(failed)
         return failed
 

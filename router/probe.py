@@ -12,10 +12,15 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from shared.status import ModelStatus, Status
 
 LONGEST_TEXT = 800  # characters; older NRPE passes on 1 KiB, figures included
+
+
+# An engine that died is loaded again when somebody asks.
+CANNOT_LOAD = ("load_failed", "does_not_fit")
 
 
 class State(IntEnum):
@@ -44,7 +49,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Box:
+    name: str
+    status: Status | None = None  # None: it cannot be reached
+    trouble: str | None = None  # why
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
     model: str
     waiting: int
     oldest_s: float = 0.0  # a sidecar does not know
@@ -52,14 +64,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Every box with its Status, None while it cannot be reached; and who waits."""
+    """Every box that should be there, and who waits."""
 
-    boxes: tuple[tuple[str, Status | None], ...]
-    line: tuple[Wait, ...]
+    boxes: tuple[Box, ...]
+    line: tuple[Waiting, ...]
 
     @property
     def live(self) -> list[Status]:
-        return [status for _, status in self.boxes if status is not None]
+        return [box.status for box in self.boxes if box.status is not None]
 
     def of(self, model: str) -> list[ModelStatus]:
         return [known for status in self.live for known in status.models if known.id == model]
@@ -85,23 +97,25 @@ def of_router(fleet: bytes) -> Seen:
     """The answer to `GET /api/fleet`. Raises ValueError for anything else."""
     said = json.loads(fleet)
     try:
-        boxes = tuple(
-            (str(box["box"]), Status.from_json(json.dumps(box)) if box["live"] else None)
-            for box in said["boxes"]
-        )
+        boxes = tuple(_box(box) for box in said["boxes"] if box["live"] or not box.get("optional"))
         line = tuple(
-            Wait(str(w["model"]), int(w["waiting"]), float(w["oldest_s"])) for w in said["line"]
+            Waiting(str(w["model"]), int(w["waiting"]), float(w["oldest_s"])) for w in said["line"]
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a fleet: {error!r}") from None
     return Seen(boxes, line)
 
 
+def _box(said: dict[str, Any]) -> Box:
+    status = Status.from_json(json.dumps(said)) if said["live"] else None
+    return Box(str(said["box"]), status, said.get("trouble"))
+
+
 def of_sidecar(status: bytes) -> Seen:
     """The answer to `GET /models/status`. Raises ValueError for anything else."""
     said = Status.from_json(status)
-    line = tuple(Wait(model.id, model.waiting) for model in said.models if model.waiting)
-    return Seen(((said.box, said),), line)
+    line = tuple(Waiting(model.id, model.waiting) for model in said.models if model.waiting)
+    return Seen((Box(said.box, said),), line)
 
 
 READERS = {"/api/fleet": of_router, "/models/status": of_sidecar}
@@ -111,7 +125,8 @@ READERS = {"/api/fleet": of_router, "/models/status": of_sidecar}
 
 
 def judge(seen: Seen, limits: Limits, models: Sequence[str] = ()) -> Verdict:
-    """`models`: those that must be there; what is amiss with others does not count then."""
+    """`models`: those that must be there; failures and waits of others do not count then, what a
+    box says is wrong with it does."""
     findings = [
         *_boxes(seen),
         *_missing(seen, models),
@@ -143,10 +158,12 @@ def no_answer_of_ours(url: str) -> Verdict:
 
 
 def _boxes(seen: Seen) -> Iterator[Finding]:
-    worst = State.WARNING if seen.live else State.CRITICAL
-    for name, status in seen.boxes:
-        if status is None:
-            yield worst, f"box {name} cannot be reached"
+    if not seen.live:
+        yield State.CRITICAL, "no box can be reached"
+    for box in seen.boxes:
+        if box.status is None:
+            why = f": {box.trouble}" if box.trouble else ""
+            yield State.WARNING, f"box {box.name} cannot be reached{why}"
 
 
 def _missing(seen: Seen, models: Sequence[str]) -> Iterator[Finding]:
@@ -154,7 +171,7 @@ def _missing(seen: Seen, models: Sequence[str]) -> Iterator[Finding]:
         copies = seen.of(id)
         if not copies:
             yield State.CRITICAL, f"no box that can be reached has {id}"
-        elif all(copy.error for copy in copies):
+        elif all(copy.error and copy.error.code in CANNOT_LOAD for copy in copies):
             yield State.CRITICAL, f"no box can load {id}"
 
 
@@ -197,7 +214,7 @@ def _longest(seen: Seen) -> dict[str, tuple[float, str]]:
 
 
 def _all_is_well(seen: Seen) -> str:
-    boxes = ", ".join(name for name, _ in seen.boxes)
+    boxes = ", ".join(box.name for box in seen.boxes)
     ready = sorted({m.id for status in seen.live for m in status.models if m.phase == "ready"})
     waits = ", ".join(f"{wait.waiting} for {wait.model}" for wait in seen.line)
     return f"{boxes}: ready: {', '.join(ready) or 'none'}; waiting: {waits or 'nobody'}"

@@ -92,13 +92,7 @@ class Reasoning(Voice):
         return sse.encode(sse.Event(json.dumps(data)))
 
 
-class EventsAndReasoning(Voice):
-    talks = True
-
-    def __init__(self, stream: Stream) -> None:
-        super().__init__(stream)
-        self._narrator = Narrator(stream)
-
+class EventsAndReasoning(Reasoning):
     def tells(self, told: Told, at: float) -> bytes:
         return switching_event(self.stream, told, self._narrator.says(told))
 

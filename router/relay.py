@@ -24,7 +24,7 @@ from router.failures import not_let_in
 from router.progress import interval, served, switching
 from router.voice import Voice
 from shared.errors import EngineFailed, SwapyardError
-from shared.wire import RESPONSE_HEADERS, Answer, Headers, is_events, only
+from shared.wire import RESPONSE_HEADERS, Answer, Headers, first_bytes, is_events, only
 
 T = TypeVar("T")
 
@@ -75,6 +75,8 @@ class Relay:
                 self._waited = time.monotonic() - self._place.ticket.arrived
                 await self._narrated(self._open(turn), patience=self._pause())
             await self._pass_on(self._response)
+        except httpx.HTTPError as error:
+            raise died(error) from None
         finally:
             if self._response is not None:
                 await self._response.aclose()
@@ -148,8 +150,6 @@ class Relay:
         except (httpx.ConnectError, httpx.ConnectTimeout):
             self._place.unreachable()
             return
-        except httpx.HTTPError as error:
-            raise died(error) from None
         if "www-authenticate" in response.headers:  # no engine's answer has that
             await response.aclose()
             raise not_let_in(self._place.tell().box or turn.box)
@@ -172,13 +172,10 @@ class Relay:
         elif response.status_code == 200 and is_events(headers):
             await self._tell()
         else:
-            raise await engine_error(response)
-        try:
-            async for chunk in response.aiter_raw():
-                if said := self._voice.answers(chunk, time.time()):
-                    await self._answer.chunk(said)
-        except httpx.HTTPError as error:
-            raise died(error) from None
+            raise engine_error(response.status_code, await first_bytes(response, ERROR_LIMIT))
+        async for chunk in response.aiter_raw():
+            for piece in self._voice.answers(chunk, time.time()):
+                await self._answer.chunk(piece)
         await self._answer.end(self._voice.ends(time.time()))
 
     def _decision(self) -> Headers:
@@ -207,23 +204,18 @@ def died(error: httpx.HTTPError) -> EngineFailed:
     return EngineFailed(f"The box ended the connection: {said}", code="engine_died")
 
 
-async def engine_error(response: httpx.Response) -> EngineFailed:
-    """An answer that is no stream, for a client that was promised one."""
-    body = b""
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > ERROR_LIMIT:
-            break
+def engine_error(status: int, body: bytes) -> EngineFailed:
+    """Of an answer that is no stream, for a client that was promised one."""
     try:
         said = json.loads(body)["error"]
         message, code = str(said["message"]), said.get("code")
     except (ValueError, TypeError, KeyError):
         message, code = body[:500].decode("utf-8", "replace"), None
     error = EngineFailed(
-        message or f"The engine answered {response.status_code}.",
+        message or f"The engine answered {status}.",
         code=code if isinstance(code, str) else "engine_error",
-        engine_status=response.status_code,
+        engine_status=status,
     )
-    if 400 <= response.status_code < 500:
+    if 400 <= status < 500:
         error.type = "invalid_request_error"
     return error

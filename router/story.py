@@ -62,7 +62,7 @@ class Story:
             return self
         if self.ready_at is None or self.ready_at <= before.ready_at:
             return self
-        return replace(self, ready_at=before.ready_at)
+        return replace(self, ready_at=before.ready_at, eta_source=before.eta_source)
 
     def _eta(self, position: int, now: float) -> float | None:
         """None also when it should have been ready by now: then nobody knows."""
@@ -101,7 +101,7 @@ def story_of(model: str, box: BoxView | None) -> Story:
 def served_on(box: BoxView, ticket: Ticket, now: float) -> Tell:
     """For a request whose turn has come."""
     at = box.status.at if box.status else None
-    story = Story(ticket.model, Phase.READY, None, box.name, at, ready_at=now)
+    story = Story(ticket.model, Phase.READY, None, box.name, at)
     return story.tell(position=1, elapsed=now - ticket.arrived, now=now)
 
 

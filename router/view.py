@@ -22,7 +22,9 @@ class BoxView:
 
     key: str
     name: str
+    optional: bool = False  # it may be off
     lost_at: float | None = None  # None: live
+    trouble: str | None = None  # why it is lost
     heard_at: float = 0.0
     status: Status | None = None
     facts: Mapping[str, ModelFacts] = field(default_factory=dict)
@@ -44,7 +46,7 @@ class BoxView:
 
     def hear(self, status: Status, now: float) -> None:
         self.status, self.name = status, status.box
-        self.lost_at, self.heard_at = None, now
+        self.lost_at, self.heard_at, self.trouble = None, now, None
         self._models = {model.id: model for model in status.models}
         self._sent_since.clear()
         self._released_since.clear()
@@ -54,7 +56,8 @@ class BoxView:
             if boot == status.boot and seq >= status.seq
         }
 
-    def lose(self, now: float) -> None:
+    def lose(self, now: float, why: str | None = None) -> None:
+        self.trouble = why
         if self.lost_at is None:
             self.lost_at = now
 

@@ -9,6 +9,7 @@ Rule 2: this file does no I/O, reads no clock and never awaits.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -46,12 +47,12 @@ class Voice:
         """Said while the request waits, and once more when its answer begins."""
         return b""
 
-    def answers(self, chunk: bytes, at: float) -> bytes:
-        """What becomes of the engine's bytes. May raise EngineFailed."""
-        return chunk
+    def answers(self, chunk: bytes, at: float) -> Iterable[bytes]:
+        """What becomes of the engine's bytes, piece by piece. May raise EngineFailed after any."""
+        return (chunk,)
 
     def ends(self, at: float) -> bytes:
-        """Said when the engine has said all."""
+        """Said when the engine has said all. Raises EngineFailed if that was not all."""
         return b""
 
     def fails(self, error: SwapyardError, at: float) -> bytes:

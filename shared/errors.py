@@ -53,6 +53,9 @@ class SwapyardError(Exception):
         error = {"message": self.message, "type": self.type, "code": self.code, "param": self.param}
         return json.dumps({"error": error | self.more}).encode()
 
+    def for_log(self) -> dict[str, Any]:
+        return {"code": self.code, "message": self.message}
+
     def event(self) -> bytes:
         """For a stream whose headers went out: clients raise on it; no `[DONE]` follows."""
         return b"data: " + self.body() + b"\n\n"
@@ -190,8 +193,9 @@ class QueueTimeout(SwapyardError):
     status = 504
     retry = True
 
-    def __init__(self, waited: float) -> None:
-        super().__init__(f"No engine was free within {waited:.0f} s.", code="queue_timeout")
+    def __init__(self, model: str, waited: float) -> None:
+        said = f"{model} could not be had within {waited:.0f} s, the router's queue.max_wait."
+        super().__init__(said, code="queue_timeout")
 
 
 class NotSupported(SwapyardError):
@@ -214,6 +218,10 @@ class EngineFailed(SwapyardError):
     """The engine took the request and did not answer it as it should."""
 
     status = 502
+
+    def for_log(self) -> dict[str, Any]:
+        """Without its message: an engine's own words may quote the prompt."""
+        return {"code": self.code, "engine_status": self.more.get("engine_status")}
 
 
 class EngineStalled(EngineFailed):

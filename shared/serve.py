@@ -53,7 +53,12 @@ def config(model: type[M], program: str) -> M:
     try:
         text = path.read_text(encoding="utf-8")
         return settings.read(model, text, name=path.name, folder=path.parent, env=os.environ)
-    except (OSError, UnicodeDecodeError, settings.Problems) as error:
+    except OSError as error:
+        said = (
+            f"{path} cannot be read: {error.strerror}. docs/configuration.md says what it may hold;"
+        )
+        refuse(OSError(f"{said} --config names another file."))
+    except (UnicodeDecodeError, settings.Problems) as error:
         refuse(error)
 
 

@@ -33,8 +33,9 @@ class Known:
     def digest(self) -> str:
         """Of all that a load's time depends on: what was measured of another is no guide."""
         config, facts = self.config, self.facts
-        parts = (facts.engine, facts.file, facts.size, config.command, config.args)
-        text = json.dumps([*parts, self.context, config.slots])
+        program = (facts.engine, config.command, config.args, sorted(config.env.items()))
+        model = (facts.file, facts.size, self.context, config.slots, config.gpus)
+        text = json.dumps([program, model])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

@@ -57,6 +57,7 @@ class Journal:
         try:
             file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with os.fdopen(file, "wb") as page:
+                os.fchmod(file, 0o600)  # one that was left there may be anybody's
                 page.write(_PAGE.dump_json(Page(models=models), indent=1))
             os.replace(new, self._path)
         except OSError as error:

@@ -34,7 +34,8 @@ class Fleet:
         boxes = []
         for view in self.dispatch.line.boxes.values():
             status = json.loads(view.status.to_json()) if view.status else {"box": view.name}
-            boxes.append({**status, "url": view.key, "live": view.live})
+            ours = {"url": view.key, "live": view.live, "optional": view.optional}
+            boxes.append({**status, **ours, "trouble": view.trouble})
         return boxes
 
     def _line(self) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from router.relay import Relay, Upstream
 from router.request_id import request_id
 from router.view import BoxView
 from router.voice import Stream, Voice
-from shared.errors import InternalError, SwapyardError, Unavailable
+from shared.errors import InternalError, ModelNotFound, SwapyardError, Unavailable
 from shared.gate import caller
 from shared.wire import (
     REQUEST_HEADERS,
@@ -62,9 +62,7 @@ class Inference:
         except ClientGone:
             log.info("client left", request=id, path=scope["path"])
         except SwapyardError as error:
-            log.info(
-                "failed", request=id, path=scope["path"], code=error.code, message=error.message
-            )
+            log.info("failed", request=id, path=scope["path"], **error.for_log())
             await answer.fail(error)
         except asyncio.CancelledError:  # the router's farewell has taken too long
             await answer.fail(shutting_down())
@@ -93,11 +91,12 @@ class Inference:
             log.info("served", request=id, model=model, path=asked.path, **relay.summary())
 
     async def _resolve(self, name: str) -> str:
-        """A fresh router waits a little for its boxes before it says that there is no model."""
+        """A fresh router waits a little for its boxes before it says that there is no model: also
+        for those that may be off."""
         line, aliases = self.dispatch.line, self.aliases
         try:
             return names.resolve(name, line.models(), aliases, line.unheard())
-        except Unavailable:
+        except (Unavailable, ModelNotFound):
             await self.dispatch.boxes_heard()
             return names.resolve(name, line.models(), aliases, line.unheard())
 

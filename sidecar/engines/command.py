@@ -7,22 +7,13 @@ from sidecar.engines.launch import Given, Launch
 
 
 def launch(model: ModelConfig, given: Given) -> Launch:
-    path = str(model.path or "")
-    words = {"{port}": str(given.port), "{path}": path, "{model}": model.served_name}
-    secret = {**words, "{key}": given.key}
     return Launch(
-        argv=[fill(argument, words) for argument in (*model.command, *model.args)],
-        env={name: fill(value, secret) for name, value in given.env.items()},
+        argv=given.arguments(model, (*model.command, *model.args)),
+        env=given.environment(model),
         port=given.port,
         key=given.key,
         silence=model.silence_timeout,
         file=model.path,
         health=model.health,
-        stop_command=[fill(argument, words) for argument in model.stop_command],
+        stop_command=given.arguments(model, model.stop_command),
     )
-
-
-def fill(text: str, words: dict[str, str]) -> str:
-    for word, value in words.items():
-        text = text.replace(word, value)
-    return text

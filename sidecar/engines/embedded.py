@@ -11,10 +11,11 @@ from sidecar.engines.launch import Given, Launch
 def launch(model: ModelConfig, given: Given) -> Launch:
     argv = [sys.executable, "-m", "sidecar.engines.embedded_server"]
     argv += ["--model", str(model.path), "--alias", model.served_name, "--port", str(given.port)]
-    argv += ["--context", str(given.context), "--slots", str(model.slots), *model.args]
+    argv += ["--context", str(given.context), "--slots", str(model.slots)]
+    argv += given.arguments(model, model.args)
     return Launch(
         argv=argv,
-        env={**given.env, "SWAPYARD_ENGINE_KEY": given.key},
+        env={**given.environment(model), "SWAPYARD_ENGINE_KEY": given.key},
         port=given.port,
         key=given.key,
         silence=model.silence_timeout,

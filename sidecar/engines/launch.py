@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from sidecar.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,25 @@ class Given:
     port: int  # on 127.0.0.1
     key: str  # that the engine is to expect as Bearer
     env: Mapping[str, str]  # beside the sidecar's own
+
+    def arguments(self, model: ModelConfig, texts: Iterable[str]) -> list[str]:
+        """As they stand in the config, with the words in braces filled in."""
+        return [fill(text, self._words(model)) for text in texts]
+
+    def environment(self, model: ModelConfig) -> dict[str, str]:
+        """The same of `env`, where the key may stand, too: `ps` does not show it there."""
+        words = {**self._words(model), "{key}": self.key}
+        return {name: fill(value, words) for name, value in self.env.items()}
+
+    def _words(self, model: ModelConfig) -> dict[str, str]:
+        path = str(model.path or "")
+        return {"{port}": str(self.port), "{path}": path, "{model}": model.served_name}
+
+
+def fill(text: str, words: Mapping[str, str]) -> str:
+    for word, value in words.items():
+        text = text.replace(word, value)
+    return text
 
 
 @dataclass(frozen=True, slots=True)

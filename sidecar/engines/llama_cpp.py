@@ -15,9 +15,9 @@ STOP_LINE = b"cmd_router_to_child:exit\n"
 
 def launch(model: ModelConfig, given: Given) -> Launch:
     return Launch(
-        argv=[PROGRAM, *_arguments(model, given), *model.args],
+        argv=[PROGRAM, *_arguments(model, given), *given.arguments(model, model.args)],
         env={
-            **given.env,
+            **given.environment(model),
             "LLAMA_API_KEY": given.key,
             "LLAMA_SERVER_ROUTER_PORT": "0",  # any value: it reports, and hears the line
             "GGML_NO_BACKTRACE": "1",  # a failed assertion would call a debugger first

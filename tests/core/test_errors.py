@@ -37,7 +37,7 @@ SURFACE = [
     (TooLarge(10), 413, "too_large", False),
     (LoadFailed("m", "vram_oom", ["a"], None), 503, "load_failed", False),
     (Unavailable("m", code="queue_full"), 503, "queue_full", True),
-    (QueueTimeout(600.4), 504, "queue_timeout", True),
+    (QueueTimeout("x", 600.4), 504, "queue_timeout", True),
     (EngineFailed("m", code="engine_died"), 502, "engine_died", False),
     (NotSupported("m"), 501, "not_supported", False),
     (InternalError(), 500, "internal_error", False),
@@ -100,7 +100,8 @@ def test_a_model_that_is_not_there_is_answered_with_what_there_is() -> None:
 
 
 def test_times_and_sizes_are_told_in_words() -> None:
-    assert str(QueueTimeout(600.4)) == "No engine was free within 600 s."
+    said = "x could not be had within 600 s, the router's queue.max_wait."
+    assert str(QueueTimeout("x", 600.4)) == said
     assert str(TooLarge(10)) == "The body is larger than 10 bytes."
     assert str(EngineStalled(300.0)) == "The engine was silent for 300 s."
 
@@ -119,3 +120,10 @@ def test_the_tree_on_top_of_the_file_shows_every_class_with_its_status() -> None
     text = Path(shared.errors.__file__).read_text()
     for error, _, code, _ in SURFACE:
         assert code in text, type(error)
+
+
+def test_what_an_engine_says_of_a_request_is_told_but_never_logged() -> None:
+    quoting = EngineFailed("cannot parse: a prompt", code="engine_error", engine_status=400)
+    assert quoting.for_log() == {"code": "engine_error", "engine_status": 400}
+    ours = QueueTimeout("x", 3)
+    assert ours.for_log() == {"code": "queue_timeout", "message": str(ours)}

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from router.probe import (
+    Box,
     Limits,
     Seen,
     State,
     Verdict,
-    Wait,
+    Waiting,
     judge,
     no_answer_of_ours,
     of_router,
@@ -26,8 +27,8 @@ LIMITS = Limits(warning=10.0, critical=20.0)
 URL = "http://127.0.0.1:8080"
 
 
-def seen(*statuses: Status | None, line: tuple[Wait, ...] = ()) -> Seen:
-    boxes = tuple((s.box if s else f"http://b{n}", s) for n, s in enumerate(statuses, 1))
+def seen(*statuses: Status | None, line: tuple[Waiting, ...] = ()) -> Seen:
+    boxes = tuple(Box(s.box if s else f"http://b{n}", s) for n, s in enumerate(statuses, 1))
     return Seen(boxes, line)
 
 
@@ -46,7 +47,7 @@ def test_nothing_loaded_and_nobody_waiting_is_fine() -> None:
 
 def test_what_is_ready_and_who_waits_is_told() -> None:
     first, second = status(ready("b"), ready("a")), status(ready("a"), box="box2")
-    said = verdict(first, second, line=(Wait("c", 2, 5.0), Wait("d", 1, 1.0)))
+    said = verdict(first, second, line=(Waiting("c", 2, 5.0), Waiting("d", 1, 1.0)))
     assert said.state is State.OK
     assert said.text == "box1, box2: ready: a, b; waiting: 2 for c, 1 for d"
 
@@ -54,7 +55,7 @@ def test_what_is_ready_and_who_waits_is_told() -> None:
 def test_figures_are_those_of_everything_that_was_heard() -> None:
     models = (ready("a", in_flight=2), ready("b", in_flight=1), idle("c", load_error(1.0)))
     box = status(*models, switches=(switching("d", 3.25),))
-    said = verdict(box, None, line=(Wait("d", 3, 4.5), Wait("e", 1, 1.0)))
+    said = verdict(box, None, line=(Waiting("d", 3, 4.5), Waiting("e", 1, 1.0)))
     assert said.figures == (
         "boxes=1;;;0;2 waiting=4;;;0 in_flight=3;;;0 failed=1;;;0 longest=4.500s;10;20;0"
     )
@@ -92,18 +93,18 @@ def test_an_error_that_is_a_problem_of_the_box_as_well_is_told_once() -> None:
     [(10.0, State.OK), (10.1, State.WARNING), (20.0, State.WARNING), (20.1, State.CRITICAL)],
 )
 def test_a_long_wait_and_a_long_switch_count_by_their_seconds(seconds: float, state: State) -> None:
-    assert verdict(status(), line=(Wait("x", 1, seconds),)).state is state
+    assert verdict(status(), line=(Waiting("x", 1, seconds),)).state is state
     assert verdict(status(switches=(switching("x", seconds),))).state is state
 
 
 def test_of_a_wait_and_a_switch_for_the_same_model_the_longer_is_told() -> None:
     box = status(starting("x"), switches=(switching("x", 11.0),))
-    assert verdict(box, line=(Wait("x", 1, 12.4),)).text == "somebody waits for x for 12 s"
-    assert verdict(box, line=(Wait("x", 1, 9.0),)).text == "switching to x for 11 s"
+    assert verdict(box, line=(Waiting("x", 1, 12.4),)).text == "somebody waits for x for 12 s"
+    assert verdict(box, line=(Waiting("x", 1, 9.0),)).text == "switching to x for 11 s"
 
 
 def test_what_is_worst_comes_first() -> None:
-    said = verdict(status(idle("x", load_error(1.0))), line=(Wait("y", 1, 99.0),))
+    said = verdict(status(idle("x", load_error(1.0))), line=(Waiting("y", 1, 99.0),))
     assert said.state is State.CRITICAL
     assert said.text == "somebody waits for y for 99 s; x failed on box1: no room"
 
@@ -127,10 +128,16 @@ def test_a_model_that_failed_on_one_box_and_not_on_another_is_a_warning() -> Non
     assert verdict(first, second, models=("x",)).state is State.WARNING
 
 
+def test_a_model_whose_engine_died_is_a_warning_since_it_can_be_loaded() -> None:
+    died = LoadError("engine_died", "crashed", "ended by SIGSEGV", at=1.0)
+    said = verdict(status(idle("x", died)), models=("x",))
+    assert (said.state, said.text) == (State.WARNING, "x failed on box1: ended by SIGSEGV")
+
+
 def test_what_is_amiss_with_other_models_does_not_count() -> None:
     models: tuple[ModelStatus, ...] = (ready("x"), idle("y", load_error(1.0)))
     box = status(*models, switches=(switching("z", 99.0),))
-    said = verdict(box, line=(Wait("y", 1, 99.0),), models=("x",))
+    said = verdict(box, line=(Waiting("y", 1, 99.0),), models=("x",))
     assert said.state is State.OK
 
 
@@ -156,9 +163,15 @@ def test_the_line_is_never_longer_than_old_transports_can_carry() -> None:
 # What is heard.
 
 
-def fleet(*boxes: Status, lost: tuple[str, ...] = (), line: tuple[Any, ...] = ()) -> bytes:
+def fleet(
+    *boxes: Status,
+    lost: tuple[str, ...] = (),
+    off: tuple[str, ...] = (),
+    line: tuple[Any, ...] = (),
+) -> bytes:
     live = [{**json.loads(s.to_json()), "url": URL, "live": True} for s in boxes]
-    gone = [{"box": name, "url": name, "live": False} for name in lost]
+    gone = [{"box": n, "url": n, "live": False, "trouble": "no route"} for n in lost]
+    gone += [{"box": n, "url": n, "live": False, "optional": True} for n in off]
     return json.dumps({"boxes": [*live, *gone], "line": line}).encode()
 
 
@@ -166,12 +179,21 @@ def test_a_router_says_which_boxes_live_and_who_waits() -> None:
     box = status(ready("x"))
     waits = ({"model": "y", "waiting": 2, "oldest_s": 3.5, "box": "box1"},)
     said = of_router(fleet(box, lost=("box2",), line=waits))
-    assert said == Seen((("box1", box), ("box2", None)), (Wait("y", 2, 3.5),))
+    assert said == Seen((Box("box1", box), Box("box2", None, "no route")), (Waiting("y", 2, 3.5),))
+    assert "box box2 cannot be reached: no route" in judge(said, LIMITS).text
+
+
+def test_a_box_that_may_be_off_is_no_cause_for_alarm_unless_nobody_is_there() -> None:
+    assert judge(of_router(fleet(status(), off=("gpu",))), LIMITS).state is State.OK
+    nobody = judge(of_router(fleet(off=("gpu",))), LIMITS)
+    assert (nobody.state, nobody.text) == (State.CRITICAL, "no box can be reached")
+    here = fleet(status(ready("x")), status(box="gpu"), off=("other",))
+    assert "boxes=2;;;0;2" in judge(of_router(here), LIMITS).figures
 
 
 def test_a_sidecar_says_how_many_wait_but_not_how_long() -> None:
     box = status(ready("x", waiting=2), idle("y"))
-    assert of_sidecar(box.to_json()) == Seen((("box1", box),), (Wait("x", 2, 0.0),))
+    assert of_sidecar(box.to_json()) == Seen((Box("box1", box),), (Waiting("x", 2, 0.0),))
 
 
 @pytest.mark.parametrize("said", [b"", b"[]", b"{}", b'{"boxes": [{}], "line": []}', b"ok\n"])

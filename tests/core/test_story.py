@@ -139,5 +139,5 @@ def test_everything_but_a_ready_model_is_about_a_load() -> None:
 def test_whose_turn_has_come_is_told_the_box_and_that_it_is_ready() -> None:
     tell = served_on(view("a", ready("x"), at=500.0), ticket("1", arrived=2.0), now=5.0)
     assert (tell.phase, tell.step, tell.box, tell.position) == (Phase.READY, None, "a", 1)
-    assert (tell.elapsed_s, tell.eta_s, tell.at) == (3.0, 0.0, 500.0)
+    assert (tell.elapsed_s, tell.eta_s, tell.at) == (3.0, None, 500.0)
     assert served_on(BoxView("k", name="k"), ticket("1"), now=0.0).at is None
