@@ -158,12 +158,13 @@ def no_answer_of_ours(url: str) -> Verdict:
 
 
 def _boxes(seen: Seen) -> Iterator[Finding]:
-    if not seen.live:
-        yield State.CRITICAL, "no box can be reached"
+    worst = State.WARNING if seen.live else State.CRITICAL
+    if not seen.boxes:
+        yield worst, "no box can be reached"
     for box in seen.boxes:
         if box.status is None:
             why = f": {box.trouble}" if box.trouble else ""
-            yield State.WARNING, f"box {box.name} cannot be reached{why}"
+            yield worst, f"box {box.name} cannot be reached{why}"
 
 
 def _missing(seen: Seen, models: Sequence[str]) -> Iterator[Finding]:

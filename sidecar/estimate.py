@@ -57,26 +57,27 @@ class Load:
     share: float | None  # of the load that its engine reports on; None: it was never heard to
     _reported: float = 0.0  # by the engine, 0 to 1
     _moved_at: float = 0.0
+    _told: float = 0.0  # the progress before the last report: what it says is told from there on
 
     def reports(self, value: float, now: float) -> bool:
         """The engine's own report. True if the load has moved; it never moves backwards."""
         if value <= self._reported:
             return False
+        self._told = self.progress(now)[0] or 0.0
         self._reported, self._moved_at = min(value, 1.0), now
         return True
 
     def progress(self, now: float) -> tuple[float | None, ProgressSource | None]:
         """The engine's report, as far as it goes: llama.cpp says 1.0 before its KV cache and its
-        warm-up are done. From there on, and where there are no reports, what loads took before."""
+        warm-up are done. Before and after it, and where there is none, what loads took before."""
         known = self._is_known and self.expected
-        passed = (now - self.began) / known if known else 0.0
-        if self._is_silent:
-            return below_ready(passed), "history"
-        if not self._reported:
-            return None, None
-        if self._reported == 1 and passed > self._scaled:
-            return below_ready(passed), "history"
-        return below_ready(self._scaled), "engine"
+        passed = below_ready((now - self.began) / known) if known else None
+        if self._reported == 0 or self._is_silent:
+            return passed, "history" if known else None
+        scaled = below_ready(self._scaled)
+        beyond = passed if self._reported == 1 and passed else 0.0
+        by_history = max(self._told, beyond)
+        return (by_history, "history") if by_history > scaled else (scaled, "engine")
 
     def due(self) -> tuple[float | None, EtaSource | None]:
         """When it will be ready: what is expected, corrected by the pace of the engine's report

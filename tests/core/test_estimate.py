@@ -70,13 +70,22 @@ def test_a_first_load_is_as_far_as_its_engine_says_and_nobody_knows_before() -> 
 
 def test_a_report_is_scaled_by_the_share_of_the_load_that_it_covers() -> None:
     load = Load(began=0, expected=10, source="history", share=0.5)
-    assert load.progress(4) == (None, None)  # it will report: nothing is made up before
-    load.reports(0.5, 4)
+    assert load.progress(2) == (0.2, "history")
+    load.reports(0.5, 2)
     assert load.progress(4.5) == (0.25, "engine")
     load.reports(1.0, 5)
     assert load.progress(5) == (0.5, "engine")
     assert load.progress(8) == (0.8, "history")  # beyond its report: what loads took before
     assert load.progress(99) == (0.99, "history")
+
+
+def test_a_report_that_is_behind_what_was_told_never_moves_it_backwards() -> None:
+    load = Load(began=0, expected=10, source="history", share=1.0)
+    assert load.progress(6) == (0.6, "history")
+    load.reports(0.1, 6)
+    assert load.progress(9) == (0.6, "history")
+    load.reports(0.7, 20)
+    assert load.progress(20) == (0.7, "engine")
 
 
 def test_where_no_engine_reports_loads_are_measured_by_those_before() -> None:

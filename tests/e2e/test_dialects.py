@@ -30,6 +30,7 @@ async def both(tmp_path: Path, tiny: Path) -> AsyncIterator[Pair]:
         + fake("broken", "--fail-with", "error: invalid argument: --foo")
         + fake("dying", "--tokens", "8", "--crash-at", "token:3")
         + fake("stuck", "--load-seconds", "60", more=", start_timeout: 300ms")
+        + fake("endless", "--load-seconds", "60")
     )
     yaml = "progress: {interval: 100ms}\nmodels: {second: {progress: {dialect: reasoning}}}"
     async with pair(tmp_path, models, router_yaml=yaml) as made:
@@ -215,14 +216,18 @@ async def test_r2_2_only_streams_and_only_those_that_wait_are_told(both: Pair) -
 
 
 async def test_r2_2_a_client_that_leaves_stops_it(both: Pair) -> None:
+    async def waiting() -> int:
+        return sum(wait["waiting"] for wait in (await both.http.get("/api/fleet")).json()["line"])
+
     async with both.http.stream(
-        "POST", "/v1/chat/completions", json=chat("stuck"), headers=REASONING
+        "POST", "/v1/chat/completions", json=chat("endless"), headers=REASONING
     ) as response:
         said = frames(response)
-        await anext(said)
+        assert "endless" in (await anext(said)).data  # nothing is held back in a buffer
+        assert await waiting() == 1
 
     async def nobody_waits() -> bool:
-        return (await both.http.get("/api/fleet")).json()["line"] == []
+        return await waiting() == 0
 
     await until(nobody_waits)
 

@@ -96,7 +96,8 @@ async def test_a_lost_box_is_told_by_its_router(tmp_path: Path, probe: Probe) ->
         await until(lost)
         code, line = await probe("--url", both.router.url, "--model", "one")
     assert code == 2
-    assert "box box1 cannot be reached; no box that can be reached has one | boxes=0" in line
+    assert "box box1 cannot be reached: " in line
+    assert "; no box that can be reached has one | boxes=0" in line
 
 
 async def test_nobody_there_is_critical_and_a_wrong_question_is_unknown(probe: Probe) -> None:

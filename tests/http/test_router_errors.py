@@ -8,6 +8,7 @@ import pytest
 
 from shared.status import Phase
 from tests.fakes.box import Exchange
+from tests.harness import until
 from tests.http.yards import CHAT, Yard, error_in, error_of, yard
 
 MAX_BODY = 2000  # bytes
@@ -35,6 +36,35 @@ async def test_what_is_no_stream_becomes_one_error_in_the_stream(it: Yard, statu
     it.box.say("cold", phase=Phase.READY)
     error = await error_in(response)
     assert (error["message"], error["code"], error["engine_status"]) == ("no", "why", status)
+
+
+@pytest.mark.parametrize("dialect", ["events", "status"])
+async def test_an_engines_own_words_are_told_but_never_logged(it: Yard, dialect: str) -> None:
+    error = {"message": f"cannot parse: a secret prompt of {dialect}"}
+    it.box.engine = lambda asked: asked.json(400, {"error": error})
+    response = await it.ask("cold", headers={"x-swapyard-progress": dialect})
+    it.box.say("cold", phase=Phase.READY)
+    assert "secret prompt" in (await error_in(response))["message"]
+
+    def is_logged() -> bool:
+        """the line of that request"""
+        return '"engine_status": 400' in it.server.program.log()
+
+    await until(is_logged)
+    assert "secret" not in it.server.program.log()
+
+
+@pytest.mark.parametrize("dialect", ["events", "status"])
+async def test_an_engines_error_that_is_broken_off_is_its_death(it: Yard, dialect: str) -> None:
+    async def broken(asked: Exchange) -> None:
+        await asked.begin(500, content_length="1000")
+        await asked.write(b"out")
+        asked.cut()
+
+    it.box.engine = broken
+    response = await it.ask("cold", headers={"x-swapyard-progress": dialect})
+    it.box.say("cold", phase=Phase.READY)
+    assert (await error_in(response))["code"] == "engine_died"
 
 
 async def test_a_long_wait_for_an_engines_headers_ends_the_same_way(it: Yard) -> None:
