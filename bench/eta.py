@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -29,24 +30,28 @@ async def figures(folder: Path) -> dict[str, object]:
     models += fake("command", "--load-seconds", "1")
     names = [*demo, "command"]
     errors: dict[str, list[float]] = {name: [] for name in names}
-    sources: dict[str, int] = {}
+    sources: Counter[str] = Counter()
+    silent = 0
     async with pair(folder / "eta", models, router_yaml=TICK) as both:
         for model in islice(cycle(names), LEARNING * len(names)):
             await told(both, model)
         for model in islice(cycle(names), MEASURED * len(names)):
-            for error, source in await told(both, model):
-                errors[model].append(error)
-                sources[source] = sources.get(source, 0) + 1
+            found, nothing_told = await told(both, model)
+            errors[model] += [error for error, _ in found]
+            sources.update(source for _, source in found)
+            silent += nothing_told
     return {
         "loads_before": LEARNING,
         "error_percent": {name: percent(found) for name, found in errors.items()},
         "all": percent([error for found in errors.values() for error in found]),
         "frames_by_source": sources,
+        "frames_without_a_time": silent,  # before a reaction, and after a promise that was broken
     }
 
 
-async def told(both: Pair, model: str) -> list[tuple[float, str]]:
-    """For each frame that told a time: its error, and where it said that it had it from."""
+async def told(both: Pair, model: str) -> tuple[list[tuple[float, str]], int]:
+    """For each frame that told a time: its error, and where it said that it had it from. And how
+    many told none."""
     said: list[tuple[float, float | None, str]] = []
     async with both.http.stream("POST", "/v1/chat/completions", json=chat(model)) as response:
         async for frame in frames(response):
@@ -60,9 +65,10 @@ async def told(both: Pair, model: str) -> list[tuple[float, str]]:
         else:
             raise AssertionError(f"{model} did not become ready")
     whole = ready - said[0][0]
-    return [
+    errors = [
         (abs(eta - (ready - at)) / whole, source) for at, eta, source in said if eta is not None
     ]
+    return errors, len(said) - len(errors)
 
 
 def percent(errors: list[float]) -> dict[str, float]:
