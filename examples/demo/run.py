@@ -5,7 +5,6 @@ python examples/demo/run.py
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import subprocess
@@ -15,25 +14,31 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
+
+import yaml
 
 HERE = Path(__file__).parent
-ROUTER = "http://127.0.0.1:8080"
-PORTS = {"sidecar": 8090, "router": 8080}
-PATIENCE = 30.0  # seconds for the two programs to get ready
+PATIENCE = 30.0  # seconds for each of the two programs to get ready
 LONGEST_END = 45.0  # seconds: the sidecar drains for 30 at most, then stops its engines
 
+# In the order of their start: a router warns of a box that it cannot reach.
+MOVING = {
+    "sidecar": "`listen` in examples/demo/sidecar.yaml and `url` in examples/demo/router.yaml",
+    "router": "`listen` in examples/demo/router.yaml",
+}
 HELLO = '{"model": "demo-small", "stream": true, "messages": [{"role": "user", "content": "Hi"}]}'
 WELCOME = f"""
-swapyard is ready on {ROUTER}
+swapyard is ready on ROUTER
 
 Load a model and watch it come:
 
-  curl -N {ROUTER}/v1/chat/completions \\
+  curl -N ROUTER/v1/chat/completions \\
     -d '{HELLO}'
 
 Ask for one that needs the room, and see the switch: the same with "model": "demo-big".
-See what is loaded:   .venv/bin/swapyard status
-With an OpenAI client: base_url="{ROUTER}/v1", any api_key.
+See what is loaded:   .venv/bin/swapyard status --url ROUTER
+With an OpenAI client: base_url="ROUTER/v1", any api_key.
 
 Ctrl-C ends both programs and their engines.
 """
@@ -48,15 +53,19 @@ def main() -> int:
     signal.signal(signal.SIGINT, stop)
     programs: list[subprocess.Popen[bytes]] = []
     try:
-        for program, port in PORTS.items():
-            if taken(port):
-                say(f"port {port} is taken: is a {program} running already?")
-                say(f"else give it another in examples/demo/{program}.yaml")
+        urls = {program: url_of(program) for program in MOVING}
+        for program, url in urls.items():
+            if taken(url):
+                say(f"{urlsplit(url).netloc} is taken: is a {program} running already?")
+                say(f"else give it another port: {MOVING[program]}")
                 return 1
         subprocess.run([sys.executable, str(HERE / "make_models.py")], check=True)
-        programs = [start("sidecar"), start("router")]
-        wait_until_ready(programs)
-        print(WELCOME, flush=True)
+        for program, url in urls.items():
+            programs.append(start(program))
+            if not gets_ready(programs[-1], url):
+                say(f"the {program} did not get ready")
+                return 1
+        print(WELCOME.replace("ROUTER", urls["router"]), flush=True)
         return watch(programs)
     except subprocess.CalledProcessError as error:
         return int(error.returncode)
@@ -67,6 +76,11 @@ def main() -> int:
         end(programs)
 
 
+def url_of(program: str) -> str:
+    config = yaml.safe_load((HERE / f"{program}.yaml").read_text())
+    return f"http://{config['listen']}"
+
+
 def start(program: str) -> subprocess.Popen[bytes]:
     """In a session of its own, so that Ctrl-C reaches us alone and we end them in order."""
     config = HERE / f"{program}.yaml"
@@ -75,23 +89,21 @@ def start(program: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, start_new_session=True, cwd=HERE.parent.parent)
 
 
-def wait_until_ready(programs: list[subprocess.Popen[bytes]]) -> None:
+def gets_ready(program: subprocess.Popen[bytes], url: str) -> bool:
     deadline = time.monotonic() + PATIENCE
-    while not ready():
-        if any(program.poll() is not None for program in programs):
-            raise Stopped
-        if time.monotonic() > deadline:
-            say(f"not ready within {PATIENCE:.0f} s")
-            raise Stopped
+    while program.poll() is None and time.monotonic() < deadline:
+        if ready(url):
+            return True
         time.sleep(0.05)
+    return False
 
 
-def ready() -> bool:
-    """The router hears the sidecar, and knows its models."""
+def ready(url: str) -> bool:
+    """A sidecar takes work; a router hears it."""
     try:
-        with urllib.request.urlopen(f"{ROUTER}/v1/models", timeout=2) as answer:
-            return bool(json.load(answer)["data"])
-    except (urllib.error.URLError, ConnectionError, ValueError):
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2):
+            return True
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
 
 
@@ -123,9 +135,13 @@ def end(programs: list[subprocess.Popen[bytes]]) -> None:
             program.wait()
 
 
-def taken(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def taken(url: str) -> bool:
+    at = urlsplit(url)
+    try:
+        socket.create_connection((at.hostname, at.port), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def stop(number: int, frame: FrameType | None) -> None:
