@@ -4,6 +4,7 @@ The expressions of Uptime Kuma are evaluated by a port of its JSONata, the templ
 Assistant by Jinja2 and the library for paths that it uses itself.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -22,7 +23,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jsonata import Jsonata  # type: ignore[import-untyped]
 
 from tests.e2e.pair import Pair, ask, chat, fake, pair
-from tests.harness import ROOT, until
+from tests.harness import ROOT, client, sidecar, until
+from tests.keys import bearer, entry
 
 PAGE = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
@@ -177,7 +179,7 @@ async def test_a_query_tells_each_thing_that_is_worth_an_alert(
 
 
 def rests() -> list[Json]:
-    every = [entry for block in blocks("yaml") for entry in yaml.safe_load(block)["rest"]]
+    every = [entry for block in blocks("yaml") for entry in yaml.safe_load(block).get("rest", ())]
     assert len(every) == 2
     return every
 
@@ -236,6 +238,22 @@ async def test_the_attributes_of_a_sensor_are_found(well: Pair) -> None:
                 (there,) = jsonpath.search(sensor["json_attributes_path"], response)
                 assert there["id"] == "demo-small"
             assert set(sensor.get("json_attributes", ())) <= there.keys()
+
+
+# Prometheus.
+
+
+async def test_what_prometheus_is_told_leads_to_the_metrics_with_a_key(tmp_path: Path) -> None:
+    (job,) = next(said for b in blocks("yaml") if (said := yaml.safe_load(b).get("scrape_configs")))
+    (target,) = job["static_configs"][0]["targets"]
+    assert f"http://{target}" == SIDECAR
+    assert set(job["authorization"]) == {"credentials_file"}  # its type is Bearer if none is said
+    keys = json.dumps([entry("prometheus", "read")])
+    text = f"keys: {keys}\nmodels:\n{fake('demo-small')}"
+    async with sidecar(tmp_path, text) as box, client(box.url) as http:
+        assert (await http.get("/metrics")).status_code == 401
+        answer = await http.get("/metrics", headers=bearer("prometheus"))
+        assert "swapyard_phase{" in answer.text
 
 
 # What all of them have in common.
