@@ -2,8 +2,9 @@
 
     start.py router|sidecar [ARGUMENTS OF THE PROGRAM]
 
-Rule: of a client's key only the hash is kept, so it is shown once, by the router, which made it.
-The key between the two programs is kept, because the router has to show it, and is never printed.
+Rule: of a client's key only the hash is kept, so it is shown once, by the program that starts first
+and makes it. The key between the two programs is kept, because the router has to show it, and is
+never printed.
 A file that is absent is made anew: to get another key, remove its file and start again. What the
 environment says already is taken from there.
 """
@@ -68,7 +69,7 @@ def client_hash() -> str:
 
 
 def admin_hash() -> str:
-    return hash_of("admin", "may also load, unload and switch")
+    return hash_of("admin", "may also load and unload, at a sidecar")
 
 
 NEEDS = {
@@ -77,7 +78,11 @@ NEEDS = {
         "CLIENT_KEY_SHA256": client_hash,
         "ADMIN_KEY_SHA256": admin_hash,
     },
-    "sidecar": {"SIDECAR_KEY_SHA256": sidecar_hash},
+    "sidecar": {
+        "SIDECAR_KEY_SHA256": sidecar_hash,
+        "CLIENT_KEY_SHA256": client_hash,
+        "ADMIN_KEY_SHA256": admin_hash,
+    },
 }
 
 
@@ -95,7 +100,7 @@ def show(name: str, secret: str, about: str) -> None:
     print(f"New key {name!r} ({about}), shown this once; only its hash is kept:\n{secret}")
     if name == "client":
         print(
-            "Try: curl -N http://127.0.0.1:8080/v1/chat/completions"
+            "Try (another port if SWAPYARD_LISTEN says so): curl -N http://127.0.0.1:8080/v1/chat/completions"
             f" -H 'Authorization: Bearer {secret}' -d '{HELLO}'"
         )
     sys.stdout.flush()

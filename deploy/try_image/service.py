@@ -35,7 +35,7 @@ _NOT_HERE = {
 _HERE = {"entrypoint", "command", "environment", "volumes", "tmpfs", "read_only", "init", "pid",
          "cap_drop", "security_opt", "healthcheck", "stop_grace_period"}  # fmt: skip
 _BARE = (["ALL"], ["no-new-privileges:true"])
-_HEALTHY_IN = 60.0  # seconds
+HEALTHY_IN = 60.0  # seconds
 
 
 @dataclass
@@ -144,7 +144,7 @@ class Service:
         while self.process is not None and self.process.poll() is None:
             if psutil.Process(self.process.pid).children() and self.healthy():
                 return time.monotonic() - began
-            if time.monotonic() - began > _HEALTHY_IN:
+            if time.monotonic() - began > HEALTHY_IN:
                 break
             time.sleep(0.1)
         raise Failed(f"{self.name} does not get well:\n{self.log()}")

@@ -82,11 +82,19 @@ async def test_only_their_owner_reads_the_keys(tmp_path: Path) -> None:
     assert modes == {"keys": "0o700", **files}
 
 
-async def test_a_sidecar_makes_no_key_of_a_client_and_shows_none(tmp_path: Path) -> None:
-    it, told_hash = await told(tmp_path, "sidecar")
-    assert set(kept(tmp_path)) == {"sidecar"}
-    assert kept(tmp_path)["sidecar"] not in it.log()
-    assert told_hash == in_a_problem(digest(kept(tmp_path)["sidecar"]))
+async def test_whoever_starts_first_shows_the_keys_of_clients_and_the_other_none(
+    tmp_path: Path,
+) -> None:
+    first, told_hash = await told(tmp_path, "sidecar")
+    files = kept(tmp_path)
+    assert {name: digest(key) for name, key in shown(first).items()} == {
+        "client": files["client.sha256"],
+        "admin": files["admin.sha256"],
+    }
+    assert files["sidecar"] not in first.log()
+    assert told_hash == in_a_problem(digest(files["sidecar"]))
+    second, key = await told(tmp_path, "router")
+    assert (shown(second), key, kept(tmp_path)) == ({}, files["sidecar"], files)
 
 
 async def test_who_starts_at_the_same_moment_shares_one_set_of_keys(tmp_path: Path) -> None:
@@ -105,9 +113,10 @@ async def test_who_starts_at_the_same_moment_shares_one_set_of_keys(tmp_path: Pa
         pids = {it.pid for each in them.values() for it in each}
         await until(lambda: who_waits_for_a_lock() >= pids)
         os.close(held)
-        for it in (*them["router"], *them["sidecar"]):
+        everyone = (*them["router"], *them["sidecar"])
+        for it in everyone:
             assert await it.wait() == 2
-    assert [name for it in them["router"] for name in shown(it)] == ["client", "admin"]
+    assert [name for it in everyone for name in shown(it)] == ["client", "admin"]
     key = kept(tmp_path)["sidecar"]
     assert {told_by(it) for it in them["router"]} == {key}
     assert {told_by(it) for it in them["sidecar"]} == {in_a_problem(digest(key))}
@@ -131,7 +140,8 @@ async def test_a_key_whose_file_is_removed_is_made_anew_and_no_other(tmp_path: P
 
 async def test_what_the_environment_says_comes_first(tmp_path: Path) -> None:
     _, said = await told(tmp_path, "sidecar", SIDECAR_KEY_SHA256="0f" * 32)
-    assert (said, kept(tmp_path)) == (in_a_problem("0f" * 32), {})
+    assert said == in_a_problem("0f" * 32)
+    assert set(kept(tmp_path)) == {"client.sha256", "admin.sha256"}
     _, said = await told(tmp_path, "sidecar", SIDECAR_KEY_SHA256="")
     assert said == in_a_problem(digest(kept(tmp_path)["sidecar"]))
 
@@ -146,7 +156,11 @@ async def test_it_becomes_the_program_which_knows_its_keys_and_hears_signals(
         program = psutil.Process(it.pid)
         assert program.cmdline()[1:4] == ["-P", "-m", "sidecar"]
         named = {name: text for name, text in program.environ().items() if "KEY" in name}
-        assert named == {"SIDECAR_KEY_SHA256": digest(kept(tmp_path)["sidecar"])}
+        assert named == {
+            "SIDECAR_KEY_SHA256": digest(kept(tmp_path)["sidecar"]),
+            "CLIENT_KEY_SHA256": kept(tmp_path)["client.sha256"],
+            "ADMIN_KEY_SHA256": kept(tmp_path)["admin.sha256"],
+        }
         it.terminate()
         assert await it.wait() == 0
 

@@ -18,6 +18,7 @@ from router.dispatch import LONGEST_FAREWELL
 from shared import settings
 from shared.serve import LAST_WORDS
 from sidecar.config import SidecarConfig
+from tests.keys import EVERY_SCOPE
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / "deploy" / "home"
@@ -221,6 +222,15 @@ def test_the_router_knows_the_boxes_of_this_machine() -> None:
     }
 
 
-def test_a_client_may_ask_and_only_the_admin_may_load() -> None:
-    scopes = {key.name: set(key.scopes) for key in config("router").keys}
-    assert scopes == {"client": {"inference", "read"}, "admin": {"inference", "read", "admin"}}
+def scopes(name: str) -> dict[str, set[str]]:
+    return {key.name: set(key.scopes) for key in config(name).keys}
+
+
+def test_a_client_asks_at_the_router_alone_and_only_the_admin_may_load() -> None:
+    assert scopes("router") == {"client": {"inference", "read"}, "admin": {*EVERY_SCOPE}}
+    people = {"client": {"read"}, "admin": {"read", "admin"}}
+    assert scopes("sidecar") == scopes("nvidia") == {"router": {*EVERY_SCOPE}, **people}
+
+
+def test_a_second_box_knows_its_router_and_nobody_else() -> None:
+    assert scopes("second-box") == {"router": {*EVERY_SCOPE}}
