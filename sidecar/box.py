@@ -12,20 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
 
 from shared.demand import Demand
 from shared.status import Phase
 from sidecar.demand import BY_HAND, Demands, Want
-from sidecar.engine import Do, Engine, Model
+from sidecar.engine import Do, Engine, Model, Refusal
 from sidecar.estimate import History, Measured
 from sidecar.machine import Effect, Exit, Fact, Machine
 from sidecar.memory import Bytes, does_not_fit, placements, subtract
 from sidecar.plan import Claim, Facts, Plan, Wait
 from sidecar.planner import plan
 from sidecar.switches import Switches
-
-Refusal = Literal["not_ready", "busy", "draining"]
 
 
 class Box:
@@ -78,18 +75,11 @@ class Box:
     def admit(self, model: str, router: str | None, now: float) -> Refusal | None:
         """Count a request in, or say why not. Each None needs one `release`."""
         self.changed = True
-        refusal = self._refusal(self.engines[model], now)
+        refusal = self.engines[model].admit(now, closing=self.closing)
         if router is not None:
             note = self.demands.admitted if refusal is None else self.demands.refused
             note(router, model)
         return refusal
-
-    def _refusal(self, engine: Engine, now: float) -> Refusal | None:
-        if not self.closing and engine.machine.admit(engine.model.slots, now):
-            return None
-        if engine.machine.phase is Phase.READY:
-            return "draining" if self.closing else "busy"
-        return "draining" if engine.machine.phase is Phase.SWITCHING else "not_ready"
 
     def release(self, model: str, began: float, now: float) -> list[Do]:
         engine = self.engines[model]

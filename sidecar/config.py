@@ -102,6 +102,14 @@ class ModelConfig(Settings):
             raise Refusals([((n,), f"{word} is none of {known}") for n, word in unknown])
         return arguments
 
+    @field_validator("health", "stop_command")
+    @classmethod
+    def _is_for_commands(cls, value: object, info: ValidationInfo) -> object:
+        """llama.cpp's engines report that they are ready, and are told to go in their own way."""
+        if info.data.get("engine", "command") != "command":
+            raise ValueError("is for `engine: command`")
+        return value
+
     @field_validator("health")
     @classmethod
     def _is_a_path(cls, health: str) -> str:

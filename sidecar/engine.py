@@ -6,12 +6,15 @@ Rule: nothing is decided here; `machine.py` owns the phase, `planner.py` residen
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from shared.status import Phase
 from sidecar.estimate import UNKNOWN_LOAD, History, Load
 from sidecar.machine import Effect, Limits, Machine
 from sidecar.memory import Bytes, Need
 from sidecar.plan import Candidate, Resident
+
+Refusal = Literal["not_ready", "busy", "draining"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,14 @@ class Engine:
             service_s=self.history.service or 0.0,
             pinned=self.model.pinned,
         )
+
+    def admit(self, now: float, *, closing: bool) -> Refusal | None:
+        """Count a request in, or say why not."""
+        if not closing and self.machine.admit(self.model.slots, now):
+            return None
+        if self.machine.phase is Phase.READY:
+            return "draining" if closing else "busy"
+        return "draining" if self.machine.phase is Phase.SWITCHING else "not_ready"
 
     def learn(self, before: Phase, since: float, now: float) -> bool:
         """It was in the phase `before` until now. True if something was measured."""

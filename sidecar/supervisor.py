@@ -24,10 +24,10 @@ from shared.demand import Demand
 from shared.status import Phase, Status
 from shared.watch import Watch
 from sidecar import memory, obstacles, port
-from sidecar.box import Box, Refusal
+from sidecar.box import Box
 from sidecar.catalogue import Known
 from sidecar.config import SidecarConfig
-from sidecar.engine import Do
+from sidecar.engine import Do, Refusal
 from sidecar.engines import command, embedded, llama_cpp
 from sidecar.engines.launch import Given, Launch
 from sidecar.estimate import Measured

@@ -181,3 +181,10 @@ def test_a_word_in_braces_that_means_nothing_is_a_problem() -> None:
     assert problems(text) == [
         "sidecar.yaml:1: models.a.command[2]: {prot} is none of {port}, {path}, {model}"
     ]
+
+
+@pytest.mark.parametrize("engine", ["engine: embedded, ", "engine: llama.cpp, ", ""])
+@pytest.mark.parametrize("line", ["health: /up", "stop_command: [docker, stop, x]"])
+def test_what_only_a_command_heeds_is_a_problem_elsewhere(engine: str, line: str) -> None:
+    (problem,) = problems(f"models: {{a: {{{engine}path: x.gguf, {line}}}}}")
+    assert ": is for `engine: command`" in problem
