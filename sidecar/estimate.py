@@ -91,8 +91,8 @@ class Load:
         return self.began + (1 - weight) * (self.expected or 0.0) + weight * pace, "engine"
 
     def covered(self, ready_at: float) -> float | None:
-        """The share of this load on which its engine has reported; None if it never ended."""
-        if self._reported < NEARLY_ALL:
+        """The share of this load on which its engine has reported; None if nobody can say."""
+        if self._reported < NEARLY_ALL or ready_at <= self.began:
             return None
         return min(1.0, (self._moved_at - self.began) / (ready_at - self.began))
 

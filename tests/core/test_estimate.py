@@ -98,6 +98,12 @@ def test_where_no_engine_reports_loads_are_measured_by_those_before() -> None:
     assert load.covered(14) == 0.75
 
 
+def test_a_load_that_took_no_time_says_nothing_of_what_its_reports_cover() -> None:
+    load = Load(began=5, expected=None, source="unknown", share=None)
+    load.reports(1.0, 5)
+    assert load.covered(5) is None
+
+
 def test_a_report_never_moves_backwards() -> None:
     load = Load(began=0, expected=None, source="unknown", share=None)
     assert load.reports(0.5, 1)
