@@ -98,6 +98,7 @@ class Supervisor:
             now=time.monotonic(),
         )
         self._journal = Journal(folder.path / "journal.json")
+        self._digests = {id: k.digest for id, k in known.items()}
         self.box.recall(self._remembered())
         self.status: Watch[Status] = Watch(report(self.box, seen, time.monotonic(), time.time()))
         self._folder = folder
@@ -190,20 +191,21 @@ class Supervisor:
                 self._tasks.create_task(runner.run())
             else:
                 self._runners[do.model].stop(force=do.effect.force)
-        if self.box.learned:
-            self._remember()
         if self.box.news:
             self.publish()
         else:
             self._publish_soon()
         self._alarm.set(self.box.deadline(time.monotonic()))
+        if self.box.learned:  # last: those who wait hear of it before the disk does
+            self._remember()
 
     def _remembered(self) -> dict[str, Measured]:
         """What was measured of the models as they are configured now."""
         kept = self._journal.read()
-        digests = {id: known.digest for id, known in self.known.items()}
         return {
-            id: kept[id].measured for id in digests if id in kept and kept[id].of == digests[id]
+            id: kept[id].measured
+            for id, digest in self._digests.items()
+            if id in kept and kept[id].of == digest
         }
 
     def _remember(self) -> None:
@@ -211,8 +213,8 @@ class Supervisor:
         engines = self.box.engines
         self._journal.write(
             {
-                id: Entry(known.digest, engines[id].history.measured)
-                for id, known in self.known.items()
+                id: Entry(digest, engines[id].history.measured)
+                for id, digest in self._digests.items()
             }
         )
 
