@@ -1,15 +1,18 @@
-"""Why a request fails that waits, in the words of the error tree.
+"""Why a request fails, in the words of the error tree.
 
-Rule 1: what a client is told when nobody serves it is chosen here and nowhere else.
+Rule 1: what a client is told when nobody serves it, or its engine fails, is chosen here and
+nowhere else.
 Rule 2: this file does no I/O, reads no clock and never awaits.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
+from typing import Any
 
 from router.view import BoxView
-from shared.errors import DoesNotFit, LoadFailed, SwapyardError, Unavailable
+from shared.errors import DoesNotFit, EngineFailed, LoadFailed, SwapyardError, Unavailable
 from shared.status import LoadError
 
 BRIEF = 1.0  # seconds after which it makes sense to try again
@@ -70,6 +73,32 @@ def not_let_in(box: str) -> Unavailable:
     """The key that the box does not take is this router's: the client's own was good."""
     said = f"The box {box} does not let this router in: the router's log says more."
     return Unavailable(said, code="box_unreachable", retry_after=BRIEF)
+
+
+def engine_failed(error: object, **more: Any) -> EngineFailed:
+    """By what the engine said. Engines differ in what they make of an error: an object, or only
+    its text."""
+    said = error if isinstance(error, dict) else {"message": error}
+    code = said.get("code")
+    return EngineFailed(
+        str(said.get("message") or "The engine has failed."),
+        code=code if isinstance(code, str) else "engine_error",
+        **more,
+    )
+
+
+def no_stream(status: int, body: bytes) -> EngineFailed:
+    """Of an answer that is no stream, for a client that was promised one."""
+    try:
+        said = json.loads(body)["error"]
+        error = {"message": str(said["message"]), "code": said.get("code")}
+    except (ValueError, TypeError, KeyError):
+        error = {"message": body[:500].decode("utf-8", "replace")}
+    error["message"] = error["message"] or f"The engine answered {status}."
+    failed = engine_failed(error, engine_status=status)
+    if 400 <= status < 500:
+        failed.type = "invalid_request_error"
+    return failed
 
 
 def queue_full(waiting: int) -> Unavailable:

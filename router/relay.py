@@ -20,7 +20,7 @@ import httpx
 from router.call import Call, with_model, with_usage
 from router.dispatch import Place
 from router.effects import Send
-from router.failures import not_let_in
+from router.failures import no_stream, not_let_in
 from router.progress import interval, served, switching
 from router.voice import Voice
 from shared.errors import EngineFailed, SwapyardError
@@ -172,7 +172,8 @@ class Relay:
         elif response.status_code == 200 and is_events(headers):
             await self._tell()
         else:
-            raise engine_error(response.status_code, await first_bytes(response, ERROR_LIMIT))
+            body = await first_bytes(response, ERROR_LIMIT)
+            raise no_stream(response.status_code, body)
         async for chunk in response.aiter_raw():
             for piece in self._voice.answers(chunk, time.time()):
                 await self._answer.chunk(piece)
@@ -202,20 +203,3 @@ async def refusal_in(response: httpx.Response) -> Any:
 def died(error: httpx.HTTPError) -> EngineFailed:
     said = str(error) or type(error).__name__
     return EngineFailed(f"The box ended the connection: {said}", code="engine_died")
-
-
-def engine_error(status: int, body: bytes) -> EngineFailed:
-    """Of an answer that is no stream, for a client that was promised one."""
-    try:
-        said = json.loads(body)["error"]
-        message, code = str(said["message"]), said.get("code")
-    except (ValueError, TypeError, KeyError):
-        message, code = body[:500].decode("utf-8", "replace"), None
-    error = EngineFailed(
-        message or f"The engine answered {status}.",
-        code=code if isinstance(code, str) else "engine_error",
-        engine_status=status,
-    )
-    if 400 <= status < 500:
-        error.type = "invalid_request_error"
-    return error

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from io import StringIO
 from typing import Any
 
+from router.failures import engine_failed
 from router.voice import Stream, Told, Voice, is_served
 from shared import sse
 from shared.errors import EngineFailed, SwapyardError
@@ -91,9 +92,9 @@ class StatusEvents(Voice):
             return b""
         match parsed(data):
             case {"error": why} if why:
-                raise failure(why)
+                raise engine_failed(why)
             case {"object": "error", **whole}:  # vLLM's older shape
-                raise failure(whole)
+                raise engine_failed(whole)
             case {"choices": [*choices], **more}:
                 self._usage = more.get("usage") or self._usage
                 return self._first(choices, at)
@@ -164,13 +165,3 @@ def parsed(data: str) -> Any:
         return json.loads(data)
     except ValueError:
         raise EngineFailed("The engine's stream is not JSON.", code="engine_error") from None
-
-
-def failure(error: object) -> EngineFailed:
-    """Engines differ in what they make of an error: an object, or only its text."""
-    said = error if isinstance(error, dict) else {"message": error}
-    code = said.get("code")
-    return EngineFailed(
-        str(said.get("message") or "The engine has failed."),
-        code=code if isinstance(code, str) else "engine_error",
-    )
