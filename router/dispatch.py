@@ -140,7 +140,7 @@ class Dispatch:
 
     def heard(self, box: str, status: Status) -> None:
         self._heard(self.line.heard(box, status, time.monotonic()))
-        if all(view.status for view in self.line.boxes.values()):
+        if self.line.all_heard():
             self._all_heard.set()
 
     def lost(self, box: str, why: str) -> None:

@@ -119,6 +119,10 @@ class Line:
         expected = (box for box in self.boxes.values() if not box.optional)
         return [box.name for box in expected if box.status is None]
 
+    def all_heard(self) -> bool:
+        """Whether nothing is left to be heard of, boxes that may be off among them."""
+        return all(box.status is not None for box in self.boxes.values())
+
     def tell(self, ticket: Ticket, now: float) -> Tell:
         """What the client of a request that waits or is served may know now."""
         if ticket.id in self._served_at:

@@ -803,6 +803,10 @@ def test_a_box_that_may_be_off_is_never_waited_for_to_be_heard() -> None:
     assert line.unheard() == ["a"]
     says(line, "a", ready("x"))
     assert line.unheard() == []
+    assert not line.all_heard()  # a fresh router gives them a moment all the same
+    says(line, "b", ready("x"))
+    says(line, "c", ready("x"))
+    assert line.all_heard()
 
 
 def test_a_box_that_may_be_off_serves_as_any_other_once_it_is_heard() -> None:
