@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from tests.harness import ENGINE, ROOT, Server, client, sidecar, until
+from tests.harness import ENGINE, ROOT, Server, client, frames, sidecar, until
 
 ECHO_ARGV = [sys.executable, str(ROOT / "tests" / "fakes" / "echo.py"), "{port}"]
 CHAT = "v1/chat/completions"
@@ -83,6 +83,21 @@ class Box:
     async def load(self, name: str) -> Json:
         assert (await self.http.post(f"/models/{name}/load")).status_code == 202
         return await self.until(name, "ready")
+
+    async def progress_of_load(self, name: str) -> list[float]:
+        """What is told of a load until it is ready, by the engine's own report."""
+        seen: list[float] = []
+        async with self.http.stream("GET", "/models/events") as response:
+            await self.http.post(f"/models/{name}/load")
+            async for frame in frames(response):
+                now = next(m for m in json.loads(frame.data)["models"] if m["id"] == name)
+                if now["phase"] == "ready":
+                    break
+                if now["progress"] is not None:
+                    assert now["progress_source"] == "engine"
+                    seen.append(now["progress"])
+        assert now["progress"] is None
+        return seen
 
     async def fail(self, name: str) -> Json:
         """The error with which its load ends."""

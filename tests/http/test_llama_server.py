@@ -173,16 +173,7 @@ async def test_it_serves_no_page_and_each_slot_may_use_the_whole_context(it: Box
 async def test_progress_is_what_it_reports_of_its_load_never_backwards_and_below_one(
     it: Box,
 ) -> None:
-    seen: list[float] = []
-    async with it.http.stream("GET", "/models/events") as response:
-        await it.http.post("/models/slow/load")
-        async for frame in frames(response):
-            now = next(m for m in json.loads(frame.data)["models"] if m["id"] == "slow")
-            if now["phase"] == "ready":
-                break
-            if now["progress"] is not None:
-                assert now["progress_source"] == "engine"
-                seen.append(now["progress"])
+    seen = await it.progress_of_load("slow")
     assert seen == sorted(seen)
     assert len(set(seen)) > 3
     assert 0 < seen[0] < max(seen) < 1

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.harness import frames, until
+from tests.harness import until
 from tests.http.boxes import Box, Json, box, llama_server, reporting
 
 SLOW = ("--load-seconds", "60")
@@ -58,20 +58,10 @@ def pid(it: Box, name: str) -> int:
 
 
 async def test_the_load_is_told_as_the_engine_reports_it(it: Box) -> None:
-    seen: list[float] = []
-    async with it.http.stream("GET", "/models/events") as response:
-        await it.http.post("/models/loads/load")
-        async for frame in frames(response):
-            now = next(m for m in json.loads(frame.data)["models"] if m["id"] == "loads")
-            if now["phase"] == "ready":
-                break
-            if now["progress"] is not None:
-                assert now["progress_source"] == "engine"
-                seen.append(now["progress"])
+    seen = await it.progress_of_load("loads")
     assert seen == sorted(seen)
     assert len(set(seen)) > 2
     assert 0 < max(seen) < 1
-    assert now["progress"] is None
     await it.unload("loads")
 
 
