@@ -41,6 +41,7 @@ class Step:
     STOPPING = "stopping current model"
     AWAITING_TURN = "waiting for a turn"
     AWAITING_SLOT = "waiting for a slot"
+    AWAITING_VRAM = "waiting for VRAM"  # that others hold, or that has not come back yet
     AWAITING_BOX = "waiting for its box"  # which cannot be reached at the moment
 
 
@@ -75,12 +76,16 @@ class ModelStatus:
     routers: int = 0  # how many routers want it
     memory_bytes: int | None = None
     memory_source: MemorySource = "unknown"
+    measured_bytes: int | None = None  # the most that its engine was seen to take
     load_s: float | None = None
     load_source: LoadSource = "unknown"
     progress: float | None = None
     progress_source: ProgressSource | None = None
     eta_s: float | None = None
     eta_source: EtaSource | None = None
+    service_s: float | None = None  # of an answer, the mean
+    ready_in_s: float | None = None  # were it asked for now; None: never, or nobody knows
+    disturbs_s: float = 0.0  # what making its room would cost other models
     pinned: bool = False
     expires_in_s: float | None = None
     gpus: tuple[int, ...] = ()

@@ -20,7 +20,7 @@ from sidecar.engine import Do, Engine, Model, Refusal
 from sidecar.estimate import History, Measured
 from sidecar.machine import Effect, Exit, Fact, Machine
 from sidecar.memory import Bytes, does_not_fit, placements, subtract
-from sidecar.plan import Claim, Facts, Plan, Wait
+from sidecar.plan import Claim, Facts, Plan, Rules, Wait
 from sidecar.planner import plan
 from sidecar.switches import Switches
 
@@ -32,7 +32,7 @@ class Box:
         boot: str,
         models: Mapping[str, Model],
         capacity: Bytes,
-        patience: float,
+        rules: Rules,
         now: float,
     ) -> None:
         self.name = name
@@ -57,7 +57,7 @@ class Box:
         self.closing = False
         self.obstacles: Mapping[str, Exit] = {}  # models that cannot be started, and why
         self.demands = Demands(frozenset(models))
-        self._patience = patience
+        self._rules = rules
         self.taken_by_strangers: Bytes = {}
         self._replan_at = math.inf
 
@@ -267,7 +267,7 @@ class Box:
             wants=wants,
             due=self.demands.due(now),
             claims=tuple(self._claim(claim) for claim in self.claims),
-            patience=self._patience,
+            rules=self._rules,
         )
 
     def wants(self) -> dict[str, Want]:

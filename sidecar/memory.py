@@ -10,7 +10,7 @@ pool an engine takes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.status import MemorySource
 
@@ -54,6 +54,9 @@ class Memory:
     host: Host
     gpus: tuple[Gpu, ...] = ()
     problem: str | None = None
+    # What the processes of one session take of each pool, by the process that leads it, as far as
+    # the drivers tell.
+    uses: Mapping[int, Bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

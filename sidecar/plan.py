@@ -21,6 +21,7 @@ class Candidate:
     placements: tuple[Bytes, ...]
     load_s: float
     retry_at: float = -math.inf
+    again: bool = False  # its last try died of memory: one more engine than it needs must leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Resident:
     stop_s: float = 0.0
     service_s: float = 0.0
     pinned: bool = False
+    load_s: float = 0.0
+    rate: float = 0.0  # of its requests, per second
+    returns: bool = False  # its next request mostly comes soon after it went idle
+    expires_at: float = math.inf  # when it leaves if nobody has used it until then
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Rules:
+    """What the config says of the planning. Times in seconds."""
+
+    patience: float
+    min_resident: float = 0.0
+    preload: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     now: float
     capacity: Bytes
@@ -58,7 +73,10 @@ class Facts:
     wants: Mapping[str, Want]
     due: Mapping[str, int]
     claims: tuple[Claim, ...]
-    patience: float
+    rules: Rules
+    spare: tuple[str, ...] = ()  # models to load where there is room and nobody else wants it
+    # Where only a difference tells what an engine takes: no two starts at a time on one GPU.
+    one_start_at_a_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +106,7 @@ class Wait:
 
     model: str
     because: str
+    stuck: bool = False  # whoever leaves: others hold the room
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class _Planning:
 
         def urgency(model: str) -> tuple[float, float, float, str]:
             want = facts.wants[model]
-            overdue = want.oldest if facts.now - want.oldest >= facts.patience else math.inf
+            overdue = want.oldest if facts.now - want.oldest >= facts.rules.patience else math.inf
             worth = want.weight * want.waited(facts.now) / facts.candidates[model].load_s
             return (overdue, -worth, want.oldest, model)
 
@@ -203,7 +203,7 @@ class _Planning:
         began = max(v.ready_at for v in busy)
         length = VISIT_OF_A_FULL_ENGINE if any(map(self._is_full, busy)) else VISIT
         visit_end = max(began, want.oldest) + length * cost / want.weight
-        impatience = max(want.oldest + self.facts.patience, began + LEAST_VISIT * cost)
+        impatience = max(want.oldest + self.facts.rules.patience, began + LEAST_VISIT * cost)
         batches = [v.ready_at + BATCH * cost for v in busy if self._batch_waits(v)]
         return max(min(visit_end, impatience), *batches, self.facts.now)
 

@@ -35,6 +35,7 @@ from sidecar.gpu import MemoryReader
 from sidecar.journal import Entry, Journal
 from sidecar.machine import Exit, Fact, Spawn
 from sidecar.memory import Bytes, Memory
+from sidecar.plan import Rules
 from sidecar.report import report
 from sidecar.runner import Runner
 from sidecar.state import StateFolder
@@ -94,7 +95,7 @@ class Supervisor:
             boot=secrets.token_hex(4),
             models={id: k.model for id, k in known.items()},
             capacity=memory.capacity(seen, config.memory_limit),
-            patience=config.scheduling.patience,
+            rules=Rules(config.scheduling.patience),
             now=time.monotonic(),
         )
         self._journal = Journal(folder.path / "journal.json")

@@ -19,6 +19,7 @@ from sidecar.engine import Do, Model
 from sidecar.estimate import BYTES_PER_SECOND
 from sidecar.machine import Exit, Fact, Limits, Spawn
 from sidecar.memory import HOST, Bytes, Host, Memory, Need
+from sidecar.plan import Rules
 from sidecar.report import report
 from tests.core.pair_net import Alarm, Clock, Network
 
@@ -129,7 +130,7 @@ class Sidecar:
     def start(self) -> None:
         models = {id: program.model(id) for id, program in self._programs.items()}
         boot, now = f"boot{next(self._boots)}", self._clock.now
-        self.box = Box(self.name, boot, models, {HOST: self._room}, self._patience, now)
+        self.box = Box(self.name, boot, models, {HOST: self._room}, Rules(self._patience), now)
         self.up = True
         self._look_at_memory(self.box)
         for watcher in self.watchers:

@@ -15,6 +15,7 @@ from sidecar.engine import Do, Model
 from sidecar.estimate import Measured
 from sidecar.machine import Exit, Fact, Limits, Spawn, Stop
 from sidecar.memory import HOST, Bytes, Host, Memory, Need, add, fits
+from sidecar.plan import Rules
 from sidecar.report import report
 
 LIMITS = Limits(start=100, stall=20, drain=60, stop=10)
@@ -30,7 +31,7 @@ def model(id: str, size: int | None = 8, *, slots: int = 2, pinned: bool = False
 
 def make_box(*models: Model, capacity: Bytes = GPU, patience: float = 120.0) -> Box:
     chosen = models or (model("a"), model("b"))
-    return Box("box1", "9f2c", {m.id: m for m in chosen}, capacity, patience, now=0.0)
+    return Box("box1", "9f2c", {m.id: m for m in chosen}, capacity, Rules(patience), now=0.0)
 
 
 def says(seq: int, **models: int | ModelDemand) -> Demand:

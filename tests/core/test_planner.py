@@ -10,7 +10,7 @@ import pytest
 from shared.status import Phase
 from sidecar.demand import BY_HAND, Want
 from sidecar.memory import Bytes, add, fits, subtract
-from sidecar.plan import Candidate, Claim, Facts, Plan, Resident
+from sidecar.plan import Candidate, Claim, Facts, Plan, Resident, Rules
 from sidecar.planner import plan
 
 NOW = 1000.0
@@ -56,7 +56,7 @@ def planned(
 ) -> Plan:
     candidates = {model: needs(20) for model in wants} | dict(need or {})
     here = {r.model: r for r in residents}
-    return plan(Facts(now, capacity, candidates, here, wants, due or {}, claims, patience))
+    return plan(Facts(now, capacity, candidates, here, wants, due or {}, claims, Rules(patience)))
 
 
 def starts(decided: Plan) -> list[str]:
@@ -571,10 +571,10 @@ def any_facts(seed: int) -> Facts:
         for model in wants
     }
     due = {model: 1 for model in residents if chance.random() < 0.2}
-    first = Facts(NOW, TWO_GPUS, candidates, residents, wants, due, (), 60)
+    first = Facts(NOW, TWO_GPUS, candidates, residents, wants, due, (), Rules(60))
     kept_wants = {model: w for model, w in wants.items() if chance.random() < 0.8}
     made = tuple(c for c in plan(first).claims if c.model not in residents)
-    return Facts(NOW, TWO_GPUS, candidates, residents, kept_wants, due, made, 60)
+    return Facts(NOW, TWO_GPUS, candidates, residents, kept_wants, due, made, Rules(60))
 
 
 @pytest.mark.parametrize("block", range(4))

@@ -11,6 +11,7 @@ from sidecar.box import Box
 from sidecar.engine import Model
 from sidecar.machine import Exit, Fact, Limits
 from sidecar.memory import HOST, Gpu, Host, Memory, Need
+from sidecar.plan import Rules
 from sidecar.report import report
 
 LIMITS = Limits(start=100, stall=50, drain=60, stop=10)
@@ -33,7 +34,7 @@ def model(
 def make_box(*models: Model, patience: float = 120.0) -> Box:
     chosen = models or (model("a"), model("b"))
     capacity = {"gpu0": 24, HOST: 60}
-    return Box("box1", "9f2c", {m.id: m for m in chosen}, capacity, patience, now=0.0)
+    return Box("box1", "9f2c", {m.id: m for m in chosen}, capacity, Rules(patience), now=0.0)
 
 
 def wanted(box: Box, now: float, **waiting: int) -> None:
