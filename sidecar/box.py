@@ -15,13 +15,14 @@ from dataclasses import replace
 
 from shared.demand import Demand
 from shared.status import Phase
-from sidecar.demand import BY_HAND, Demands, Want
+from sidecar.demand import Demands, Want
 from sidecar.engine import Do, Engine, Model, Refusal
 from sidecar.estimate import History, Measured
 from sidecar.machine import Effect, Exit, Fact, Machine
 from sidecar.memory import Bytes, does_not_fit, placements, subtract
-from sidecar.plan import Claim, Facts, Plan, Rules, Wait
+from sidecar.plan import Candidate, Claim, Facts, Plan, Rules, Wait
 from sidecar.planner import plan
+from sidecar.prospects import Outlook, Prospect
 from sidecar.switches import Switches
 
 
@@ -57,6 +58,10 @@ class Box:
         self.closing = False
         self.obstacles: Mapping[str, Exit] = {}  # models that cannot be started, and why
         self.demands = Demands(frozenset(models))
+        self.running: dict[str, Engine] = {}  # those that have a process
+        self._preload = dict.fromkeys(rules.preload)  # those that were not tried yet, in order
+        self._outlook = Outlook()
+        self._standbys = tuple(id for id, model in models.items() if model.standby)
         self._rules = rules
         self.taken_by_strangers: Bytes = {}
         self._replan_at = math.inf
@@ -70,12 +75,18 @@ class Box:
 
     def heard(self, router: str, demand: Demand, now: float) -> list[Do]:
         self.changed |= self.demands.heard(router, demand, now)
+        for model, wanted in demand.models.items():
+            if model in self.engines and any(wanted.waiting.values()):
+                self.engines[model].asked(now)
         return self._settle(now)
 
-    def admit(self, model: str, router: str | None, now: float) -> Refusal | None:
-        """Count a request in, or say why not. Each None needs one `release`."""
+    def admit(
+        self, model: str, router: str | None, now: float, keep_alive: float | None = None
+    ) -> Refusal | None:
+        """Count a request in, or say why not. Each None needs one `release`. `keep_alive`: how
+        long the engine shall stay when nobody uses it, if the request has a wish."""
         self.changed = True
-        refusal = self.engines[model].admit(now, closing=self.closing)
+        refusal = self.engines[model].admit(now, keep_alive, closing=self.closing)
         if router is not None:
             note = self.demands.admitted if refusal is None else self.demands.refused
             note(router, model)
@@ -84,8 +95,7 @@ class Box:
     def release(self, model: str, began: float, now: float) -> list[Do]:
         engine = self.engines[model]
         was_full = engine.machine.in_flight >= engine.model.slots
-        engine.history.served(now - began)
-        effects = engine.machine.release(now)
+        effects = engine.release(began, now)
         self.changed = True
         self.news |= was_full
         return self._settle(now, self._do(engine, effects))
@@ -113,7 +123,7 @@ class Box:
 
     def tick(self, now: float) -> list[Do]:
         effects = []
-        for engine in self.engines.values():
+        for engine in list(self.running.values()):
             if now >= engine.machine.deadline:
                 engine.because = f"{engine.machine.phase} took too long"
                 effects += self._tell(engine, Fact.OVERDUE, now)
@@ -121,7 +131,7 @@ class Box:
 
     def deadline(self, now: float) -> float:
         """When to call `tick` if nothing happens before."""
-        machines = (engine.machine.deadline for engine in self.engines.values())
+        machines = (engine.machine.deadline for engine in self.running.values())
         return min(self._replan_at, self.demands.deadline(now), *machines)
 
     # By hand.
@@ -131,12 +141,13 @@ class Box:
         engine = self.engines[model]
         if engine.machine.phase is not Phase.READY:
             engine.machine.forgive(now)
-            engine.wanted_by_hand = now
+            self.demands.by_hand[model] = now
         return self._settle(now)
 
     def unload(self, model: str, now: float) -> list[Do]:
         """Drain and stop. With requests waiting, it starts again by itself."""
         engine = self.engines[model]
+        engine.dismissed = True
         return self._settle(now, self._send_away(engine, now, "unloaded by hand"))
 
     def switch(self, model: str, now: float) -> list[Do]:
@@ -145,6 +156,7 @@ class Box:
         leaving = tuple(engine.model.id for engine in others if engine.booking)
         effects: list[Do] = []
         for engine in others:
+            engine.dismissed = True
             effects += self._send_away(engine, now, f"switched to {model} by hand")
         if self.engines[model].machine.phase is Phase.IDLE:
             self.news |= self.switches.begin(model, leaving, now)
@@ -182,10 +194,10 @@ class Box:
         done = list(effects or ())
         self.changed |= self.demands.forget_silent(now)
         wants = self._without_the_hopeless(self.wants(), now)
-        if self.closing or not (wants or self.claims or self.waits or self.switches):
+        if self.closing:
             self._replan_at = math.inf
             return done
-        return done + self._carry_out(plan(self._facts(wants, now)), now)
+        return done + self._carry_out(plan(self.facts(wants, now)), now)
 
     def _without_the_hopeless(self, wants: dict[str, Want], now: float) -> dict[str, Want]:
         """Who waits for what cannot start is answered, and costs no other model its place."""
@@ -193,7 +205,7 @@ class Box:
         for model in hopeless:
             engine = self.engines[model]
             engine.machine.cannot_start(self.obstacles[model], now)
-            engine.wanted_by_hand = None
+            self.demands.by_hand.pop(model, None)
             self.news = True
         return {model: want for model, want in wants.items() if model not in hopeless}
 
@@ -229,17 +241,26 @@ class Box:
         self.news |= (machine.phase, machine.step) != (before, step)
         self.learned |= engine.learn(before, since, now)
         done = self._do(engine, effects)
-        if machine.phase is Phase.IDLE:
-            engine.booking = {}
-        load_ended = before is Phase.STARTING and machine.phase is not Phase.STARTING
-        if load_ended or machine.phase is Phase.READY:
-            engine.wanted_by_hand = None
+        self._note_phase(engine, before)
         return done
+
+    def _note_phase(self, engine: Engine, before: Phase) -> None:
+        id, phase = engine.model.id, engine.machine.phase
+        if phase is Phase.IDLE:
+            engine.booking = {}
+            self.running.pop(id, None)
+        else:
+            self.running[id] = engine
+        if phase is Phase.READY:
+            engine.dismissed = False
+        if phase is Phase.READY or (before is Phase.STARTING and phase is not before):
+            self.demands.by_hand.pop(id, None)
+            self._preload.pop(id, None)
 
     def _send_away(self, engine: Engine, now: float, because: str) -> list[Do]:
         """By hand: it does not go back, whoever else it makes room for."""
         id = engine.model.id
-        engine.wanted_by_hand = None
+        self.demands.by_hand.pop(id, None)
         self.claims = tuple(
             replace(claim, victims=tuple(v for v in claim.victims if v != id))
             for claim in self.claims
@@ -258,32 +279,46 @@ class Box:
 
     # What the planner is told.
 
-    def _facts(self, wants: Mapping[str, Want], now: float) -> Facts:
+    def facts(self, wants: Mapping[str, Want], now: float) -> Facts:
+        extras = self._extras(wants)
+        whole_box = self._whole_box()
+        needed = {*wants, *extras, *(claim.model for claim in self.claims)}
         return Facts(
             now=now,
-            capacity=self._whole_box(),
-            candidates={id: self.engines[id].candidate(self._whole_box()) for id in wants},
-            residents={id: r for id, e in self.engines.items() if (r := e.resident())},
+            capacity=whole_box,
+            candidates={id: self.engines[id].candidate(whole_box) for id in needed},
+            residents={id: engine.resident(now) for id, engine in self.running.items()},
             wants=wants,
             due=self.demands.due(now),
             claims=tuple(self._claim(claim) for claim in self.claims),
             rules=self._rules,
+            extras=extras,
         )
+
+    def prospects(self, now: float) -> Mapping[str, Prospect]:
+        """By model: when it could be ready, and what that would cost others."""
+        return self._outlook.of(self.facts(self.wants(), now), self._candidates)
+
+    def _candidates(self) -> dict[str, Candidate]:
+        whole_box = self._whole_box()
+        return {id: e.candidate(whole_box) for id, e in self.engines.items() if e.placements}
 
     def wants(self) -> dict[str, Want]:
         """All who wait for a model that this box can hold, operators among them."""
-        answered = {
-            id: engine.machine.failure.at
-            for id, engine in self.engines.items()
-            if engine.machine.failure is not None and engine.machine.failure.code == "load_failed"
-        }
-        wants = self.demands.wants(answered)
-        for id, engine in self.engines.items():
-            if (since := engine.wanted_by_hand) is not None:
-                heard = wants.get(id, Want({}, since, routers=0))
-                waiting = {**heard.waiting, BY_HAND: 1}
-                wants[id] = Want(waiting, min(heard.oldest, since), heard.routers)
+        wants = self.demands.wants(lambda id: self.engines[id].machine.load_failed_at)
         return {id: want for id, want in wants.items() if self.engines[id].placements}
+
+    def _extras(self, wants: Mapping[str, Want]) -> tuple[str, ...]:
+        """Models that belong here while nobody else wants the room, and are not here."""
+        return tuple(
+            id
+            for id in (*self._preload, *self._standbys)
+            if id not in self.running and id not in wants and self._may_come_back(id)
+        )
+
+    def _may_come_back(self, id: str) -> bool:
+        engine = self.engines[id]
+        return bool(engine.placements) and id not in self.obstacles and not engine.dismissed
 
     def _claim(self, claim: Claim) -> Claim:
         """As it was made; a claim on the whole box, as large as the box is now."""

@@ -85,6 +85,8 @@ def _known(id: str, config: ModelConfig, engine: str) -> Known:
         ),
         size=size,
         pinned=config.pinned,
+        keep_alive=config.keep_alive,
+        standby=config.standby,
     )
     return Known(config, facts, model)
 

@@ -5,6 +5,7 @@ Rule: every default stands here, beside its reason, and nowhere else.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -46,7 +47,11 @@ class ModelConfig(Settings):
     gpus: Literal["auto", "none"] = "auto"  # none: books on the host's memory
     context_length: int | None = Field(default=None, ge=1)  # None: what the GGUF header says
     slots: int = Field(ge=1, default_factory=_slots)  # requests at a time
+    # Unload after this long without a request; 0: as soon as it is idle. `never`: whoever needs the
+    # room takes it anyway.
+    keep_alive: Duration = math.inf
     pinned: bool = False  # True: never leaves to make room
+    standby: bool = False  # True: comes back when nobody else wants the room any more
     # 100 GB from a slow disk take this long; a load that hangs is caught by `stall_timeout`.
     start_timeout: Duration = 1800.0
     stall_timeout: Duration = 300.0  # no sign of progress; Ollama's OLLAMA_LOAD_TIMEOUT
@@ -102,6 +107,13 @@ class ModelConfig(Settings):
             raise Refusals([((n,), f"{word} is none of {known}") for n, word in unknown])
         return arguments
 
+    @field_validator("standby")
+    @classmethod
+    def _a_standby_stays(cls, standby: bool, info: ValidationInfo) -> bool:
+        if standby and info.data.get("keep_alive", math.inf) < math.inf:
+            raise ValueError("comes back at once when `keep_alive` has sent it away: choose one")
+        return standby
+
     @field_validator("health", "stop_command")
     @classmethod
     def _is_for_commands(cls, value: object, info: ValidationInfo) -> object:
@@ -122,6 +134,8 @@ class Scheduling(Settings):
     # At least six times the longest load, or an overloaded box thrashes (seen in simulation):
     # enough for loads of 20 s. Who has waited this long for a turn comes before all others.
     patience: Duration = 120.0
+    min_resident: Duration = 0.0  # how long a model stays at least, whoever waits meanwhile
+    preload: tuple[ModelId, ...] = ()  # loaded at start, in this order, as far as there is room
 
 
 class SidecarConfig(Program):
@@ -131,6 +145,17 @@ class SidecarConfig(Program):
     scheduling: Scheduling = Scheduling()
     shutdown_timeout: Duration = 30.0  # as long as Kubernetes waits before it kills
     models: Mapping[ModelId, ModelConfig] = Field(min_length=1)
+
+    @field_validator("models")
+    @classmethod
+    def _preloads_are_models(
+        cls, models: Mapping[str, ModelConfig], info: ValidationInfo
+    ) -> Mapping[str, ModelConfig]:
+        scheduling = info.data.get("scheduling", Scheduling())
+        unknown = [m for m in scheduling.preload if m not in models]
+        if unknown:
+            raise ValueError(f"`scheduling.preload` names {', '.join(unknown)}, which is not here")
+        return models
 
     @field_validator("models")
     @classmethod

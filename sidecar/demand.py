@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from shared.demand import HIGHEST_PRIORITY, Demand, ModelDemand
@@ -88,6 +88,7 @@ class Demands:
     def __init__(self, models: frozenset[str]) -> None:
         self._models = models
         self._routers: dict[str, _Router] = {}
+        self.by_hand: dict[str, float] = {}  # models that an operator waits for, and since when
 
     def heard(self, router: str, demand: Demand, now: float) -> bool:
         """Take a message; False if a newer one is here already."""
@@ -137,17 +138,25 @@ class Demands:
             del self._routers[router]
         return bool(silent)
 
-    def wants(self, answered: Mapping[str, float]) -> dict[str, Want]:
-        """Who waits for what. A load that failed at `answered[model]` has answered all who had
+    def waiting(self) -> Iterator[tuple[str, Mapping[int, int], float]]:
+        """Router by router: the model, how many by priority, and when the oldest arrived."""
+        for known in self._routers.values():
+            yield from known.waiting()
+        for model, since in self.by_hand.items():
+            yield model, {BY_HAND: 1}, since
+
+    def wants(self, answered: Callable[[str], float]) -> dict[str, Want]:
+        """Who waits for what. A load that failed at `answered(model)` has answered all who had
         come before it: their router just has not said so yet."""
         wants: dict[str, Want] = {}
-        reports = (report for known in self._routers.values() for report in known.waiting())
-        for model, waiting, oldest in reports:
-            if oldest <= answered.get(model, -math.inf):
+        for model, waiting, oldest in self.waiting():
+            by_hand = BY_HAND in waiting
+            if oldest <= answered(model) and not by_hand:
                 continue
             so_far = wants.get(model, Want({}, oldest, routers=0))
             together = Counter(so_far.waiting) + Counter(waiting)
-            wants[model] = Want(together, min(oldest, so_far.oldest), so_far.routers + 1)
+            routers = so_far.routers + (not by_hand)
+            wants[model] = Want(together, min(oldest, so_far.oldest), routers)
         return wants
 
     def due(self, now: float) -> dict[str, int]:

@@ -5,14 +5,17 @@ Rule: nothing is decided here; `machine.py` owns the phase, `planner.py` residen
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from shared.status import Phase
 from sidecar.estimate import UNKNOWN_LOAD, History, Load
+from sidecar.habits import Habits
 from sidecar.machine import Effect, Limits, Machine
 from sidecar.memory import Bytes, Need
 from sidecar.plan import Candidate, Resident
+from sidecar.visits import grace
 
 Refusal = Literal["not_ready", "busy", "draining"]
 
@@ -27,6 +30,8 @@ class Model:
     limits: Limits
     size: int | None = None  # bytes of its file
     pinned: bool = False
+    keep_alive: float = math.inf  # seconds without a request, after which it leaves
+    standby: bool = False  # it is loaded while nobody else wants the room
 
 
 @dataclass(slots=True)
@@ -38,41 +43,73 @@ class Engine:
     history: History
     placements: tuple[Bytes, ...]
     booking: Bytes = field(default_factory=dict)
-    wanted_by_hand: float | None = None  # since when an operator waits for it
     because: str = ""  # why it was last told to come or to go
     load: Load | None = None  # that is under way
+    habits: Habits = field(default_factory=Habits)
+    keep_alive: float | None = None  # as the last request wished; None: as configured
+    dismissed: bool = False  # by hand: it does not come back by itself
 
     def candidate(self, whole_box: Bytes) -> Candidate:
         """What the planner must know to start it."""
-        load, _ = self.history.load_estimate()
         possible = (whole_box,) if self.model.need.bytes is None else self.placements
-        return Candidate(possible, load or UNKNOWN_LOAD, self.machine.retry_at)
+        return Candidate(possible, self.load_s, self.machine.retry_at, self.model.standby)
 
-    def resident(self) -> Resident | None:
-        """What the planner must know while it has a process; None while it has none."""
+    def resident(self, now: float) -> Resident:
+        """What the planner must know while it has a process."""
         machine = self.machine
-        if machine.phase is Phase.IDLE:
-            return None
+        starting = machine.phase is Phase.STARTING
         return Resident(
             model=self.model.id,
             phase=machine.phase,
             booking=self.booking,
             in_flight=machine.in_flight,
             slots=self.model.slots,
-            ready_at=machine.ready_at,
+            ready_at=max(now, machine.since + self.load_s) if starting else machine.ready_at,
             last_used=machine.last_used,
             stop_s=self.history.stop or 0.0,
             service_s=self.history.service or 0.0,
             pinned=self.model.pinned,
+            load_s=self.load_s,
+            rate=self.habits.rate(now),
+            returns=self.habits.returns,
+            expires_at=self.expires_at,
+            standby=self.model.standby,
         )
 
-    def admit(self, now: float, *, closing: bool) -> Refusal | None:
+    @property
+    def load_s(self) -> float:
+        """As the planner reckons, who needs a number."""
+        return self.history.load_estimate()[0] or UNKNOWN_LOAD
+
+    @property
+    def expires_at(self) -> float:
+        """When it leaves if nobody uses it until then. A standby stays."""
+        if self.model.standby:
+            return math.inf
+        keep = self.model.keep_alive if self.keep_alive is None else self.keep_alive
+        return self.machine.last_used + keep
+
+    def asked(self, now: float) -> None:
+        """Somebody wants it."""
+        self.habits.asked(grace(self.load_s, self.history.stop or 0.0), now)
+
+    def admit(self, now: float, keep_alive: float | None, *, closing: bool) -> Refusal | None:
         """Count a request in, or say why not."""
         if not closing and self.machine.admit(self.model.slots, now):
+            self.asked(now)
+            self.habits.admitted(now)
+            self.keep_alive = keep_alive
             return None
         if self.machine.phase is Phase.READY:
             return "draining" if closing else "busy"
         return "draining" if self.machine.phase is Phase.SWITCHING else "not_ready"
+
+    def release(self, began: float, now: float) -> list[Effect]:
+        self.history.served(now - began)
+        effects = self.machine.release(now)
+        if not self.machine.in_flight:
+            self.habits.went_idle(now)
+        return effects
 
     def learn(self, before: Phase, since: float, now: float) -> bool:
         """It was in the phase `before` until now. True if something was measured."""

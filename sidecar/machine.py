@@ -198,6 +198,12 @@ class Machine:
         self.failures = 0
         self.retry_at = now
 
+    @property
+    def load_failed_at(self) -> float:
+        """When its last load failed, if it did; minus infinity if not."""
+        failed = self.failure is not None and self.failure.code == "load_failed"
+        return self.failure.at if self.failure is not None and failed else -math.inf
+
     def _settle(self, now: float) -> Iterator[Effect]:
         while (target := ON_STATE.get((self.phase, self.in_flight > 0))) is not None:
             yield from self._enter(target, now)

@@ -21,6 +21,7 @@ class Candidate:
     placements: tuple[Bytes, ...]
     load_s: float
     retry_at: float = -math.inf
+    standby: bool = False  # it comes back once those that came in its place are idle
     again: bool = False  # its last try died of memory: one more engine than it needs must leave
 
 
@@ -33,7 +34,7 @@ class Resident:
     booking: Bytes
     in_flight: int
     slots: int
-    ready_at: float
+    ready_at: float  # when it became ready, or will be
     last_used: float
     stop_s: float = 0.0
     service_s: float = 0.0
@@ -74,7 +75,7 @@ class Facts:
     due: Mapping[str, int]
     claims: tuple[Claim, ...]
     rules: Rules
-    spare: tuple[str, ...] = ()  # models to load where there is room and nobody else wants it
+    extras: tuple[str, ...] = ()  # models that belong here while nobody else wants the room
     # Where only a difference tells what an engine takes: no two starts at a time on one GPU.
     one_start_at_a_time: bool = False
 

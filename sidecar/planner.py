@@ -1,41 +1,32 @@
 """Which models are resident on this box: demand + memory + policy -> start, drain, keep.
 
-Rule 1: every such decision, and the reason for it, is made here and nowhere else.
+Rule 1: every such decision, and the reason for it, is made here: by whom a model is followed, with
+`victims.py` who leaves for it, and with `visits.py` when.
 Rule 2: this file does no I/O, reads no clock and never awaits; it keeps nothing between calls.
 
 A model that waits gets its room at once where there is room. Where there is none, the cheapest
-set of victims leaves: idle ones at once, a busy one at the end of its *visit*. The visit's clock
-runs only while this visit makes somebody wait, so each load serves those it was made for, and
-nobody starves.
+set of victims leaves: idle ones at once, a busy one at the end of its visit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.status import Phase
-from sidecar.memory import Bytes, add, fits, subtract
+from sidecar.demand import Want
+from sidecar.memory import Bytes, fits, subtract
 from sidecar.plan import Candidate, Claim, Drain, Facts, Keep, Plan, Resident, Start, Wait
+from sidecar.room import Room
+from sidecar.victims import Eviction, best_fit, cheapest
+from sidecar.visits import VISIT, is_busy
 
-# A visit lasts this many switch costs once somebody else waits: 2 costs at most 2 % of the mean
-# wait in open traffic, and a busy model never holds a box for ever.
-VISIT = 2.0
-VISIT_OF_A_FULL_ENGINE = 4.0  # while its own slots are taken and it has a line of its own
-BATCH = 8.0  # who waited when it became ready is served first, for this many switch costs at most
-LEAST_VISIT = 1.0  # even the patience of others leaves a visit one switch cost
+NOBODY = Want({0: 1}, oldest=math.inf, routers=0)  # who waits for a model that only belongs here
 
 
 def plan(facts: Facts) -> Plan:
-    return _Planning(facts).plan()
-
-
-@dataclass(frozen=True, slots=True)
-class _Eviction:
-    booking: Bytes
-    victims: tuple[Resident, ...]
-    at: float  # the earliest moment at which they may be told to go
+    return _Planning(facts, Room(facts)).plan()
 
 
 @dataclass(slots=True)
@@ -43,10 +34,9 @@ class _Planning:
     """One run of the planner: `facts` as they are, and what has been decided so far."""
 
     facts: Facts
-    starts: list[Start] = field(default_factory=list)
+    room: Room
     drains: list[Drain] = field(default_factory=list)
     keeps: list[Keep] = field(default_factory=list)
-    claims: list[Claim] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     awaited: set[str] = field(default_factory=set)  # by somebody who comes before the next
     deadline: float = math.inf
@@ -56,11 +46,14 @@ class _Planning:
         self._start_claims_that_have_their_room()
         for model in self._most_urgent_first():
             self._make_room_for(model)
+        self._let_go_whose_time_is_over()
+        for model in self._extras():
+            self._bring_back(model)
         return Plan(
-            tuple(self.starts),
+            tuple(self.room.starts),
             tuple(self.drains),
             tuple(self.keeps),
-            tuple(self.claims),
+            tuple(self.room.claims),
             tuple(self.waits),
             self.deadline,
         )
@@ -68,39 +61,44 @@ class _Planning:
     # Claims that were made before.
 
     def _drop_claims_that_nobody_wants(self) -> None:
-        self.claims = [claim for claim in self.facts.claims if claim.model in self.facts.wants]
+        self.room.claims = [claim for claim in self.facts.claims if self._is_wanted(claim.model)]
         for claim in self.facts.claims:
-            if claim not in self.claims:
+            if claim not in self.room.claims:
                 self._keep_victims_of(claim)
+
+    def _is_wanted(self, model: str) -> bool:
+        """What only belongs here makes way for anybody who waits."""
+        facts = self.facts
+        somebody_waits = any(m not in facts.residents for m in facts.wants)
+        return model in facts.wants or (model in facts.extras and not somebody_waits)
 
     def _keep_victims_of(self, dropped: Claim) -> None:
         for name in dropped.victims:
             victim = self.facts.residents.get(name)
-            if victim is None or victim.phase is not Phase.SWITCHING or not self._leaves(victim):
+            if victim is None or victim.phase is not Phase.SWITCHING:
                 continue
-            without_it = subtract(self._spare(), victim.booking)
+            if not self.room.leaves(victim):
+                continue
+            without_it = subtract(self.room.spare(), victim.booking)
             if all(without_it[pool] >= 0 for pool in victim.booking):  # no other claim needs it
+                self.room.kept.add(name)
                 self.keeps.append(Keep(name, f"nobody waits for {dropped.model} any more"))
                 self._ask_again(self.facts.now)  # once it is ready, it may be another's victim
 
     def _start_claims_that_have_their_room(self) -> None:
-        waiting: list[Claim] = []
-        for claim in self.claims:
-            ahead = add(c.booking for c in waiting)
-            free, spare = self._free(), subtract(self._arriving(), ahead)
-            if fits(claim.booking, free) and fits(claim.booking, spare):
-                self.starts.append(Start(claim.model, claim.booking, claim.because))
+        claims, self.room.claims = self.room.claims, []
+        for claim in claims:
+            if self.room.takes_now(claim.booking) and fits(claim.booking, self.room.spare()):
+                self.room.starts.append(Start(claim.model, claim.booking, claim.because))
             else:
-                waiting.append(claim)
-        self.claims = waiting
+                self.room.claims.append(claim)
 
     # Models that wait and have neither an engine nor a claim.
 
     def _most_urgent_first(self) -> list[str]:
         """Who waited beyond patience, oldest first; then by waiting per second of load."""
         facts = self.facts
-        spoken_for = {claim.model for claim in self.claims} | {s.model for s in self.starts}
-        models = [m for m in facts.wants if m not in facts.residents and m not in spoken_for]
+        models = [m for m in facts.wants if self._has_nothing(m)]
 
         def urgency(model: str) -> tuple[float, float, float, str]:
             want = facts.wants[model]
@@ -110,148 +108,122 @@ class _Planning:
 
         return sorted(models, key=urgency)
 
+    def _has_nothing(self, model: str) -> bool:
+        claimed = any(claim.model == model for claim in self.room.claims)
+        starts = any(start.model == model for start in self.room.starts)
+        return not (model in self.facts.residents or claimed or starts)
+
     def _make_room_for(self, model: str) -> None:
-        candidate, now = self.facts.candidates[model], self.facts.now
-        if now < candidate.retry_at:
-            self._ask_again(candidate.retry_at)
-            left = candidate.retry_at - now
-            self._wait(model, f"its last load failed; the next try is in {left:.0f} s")
+        candidate, want = self.facts.candidates[model], self.facts.wants[model]
+        if self._backs_off(model, candidate):
             return
-        because = self._waiting_for(model)
-        roomy = [booking for booking in candidate.placements if fits(booking, self._spare())]
-        if roomy:
-            self._start_or_claim(model, roomy, because)
-            return
-        eviction = self._cheapest_eviction(model, candidate)
-        if eviction is None:
-            self._wait(model, f"{because}; nothing that may leave would make enough room")
-        elif eviction.at > now:
-            self._ask_again(eviction.at)
+        because = self._waiting_for(want)
+        eviction = self._eviction(candidate, want)
+        if eviction is None and not self._start_where_there_is_room(model, candidate, because):
+            self._cannot(model, candidate, because)
+        elif eviction is not None and eviction.at > self.facts.now:
             self.awaited.update(v.model for v in eviction.victims)
             names = ", ".join(v.model for v in eviction.victims)
-            left = eviction.at - now
+            left = self._until(eviction.at)
             self._wait(model, f"{because}; {names} may be served for {left:.1f} s more")
-        else:
+        elif eviction is not None:
             self._evict(model, eviction, because)
 
-    def _start_or_claim(self, model: str, roomy: list[Bytes], because: str) -> None:
-        """Where there is room now; else where there will be."""
-        at_once = next((booking for booking in roomy if fits(booking, self._free())), None)
-        if at_once is not None:
-            self.starts.append(Start(model, at_once, because))
-        else:
-            self.claims.append(Claim(model, roomy[0], (), because))
+    def _eviction(self, candidate: Candidate, want: Want) -> Eviction | None:
+        """Who must leave for it: nobody where there is room, unless the room did not do."""
+        if not candidate.again and self._roomy(candidate):
+            return None
+        return cheapest(self.room, candidate, want, self.awaited)
 
-    def _evict(self, model: str, eviction: _Eviction, because: str) -> None:
+    def _roomy(self, candidate: Candidate) -> Sequence[Bytes]:
+        spare = self.room.spare()
+        return [booking for booking in candidate.placements if fits(booking, spare)]
+
+    def _start_where_there_is_room(self, model: str, candidate: Candidate, because: str) -> bool:
+        """Where there is room now; else where there will be."""
+        roomy = self._roomy(candidate)
+        if not roomy:
+            return False
+        at_once = [booking for booking in roomy if self.room.takes_now(booking)]
+        booking = best_fit(at_once or roomy, self.room.spare())
+        if at_once:
+            self.room.starts.append(Start(model, booking, because))
+        else:
+            self.room.claims.append(Claim(model, booking, (), because))
+        return True
+
+    def _cannot(self, model: str, candidate: Candidate, because: str) -> None:
+        left = self.room.left_by_pins()
+        stuck = not any(fits(booking, left) for booking in candidate.placements)
+        nobody = "nothing that may leave would make enough room"
+        self.waits.append(Wait(model, f"{because}; {nobody}", stuck))
+
+    def _evict(self, model: str, eviction: Eviction, because: str) -> None:
         states = [self._state_of(v) for v in eviction.victims]
         for victim, state in zip(eviction.victims, states, strict=True):
-            self.drains.append(Drain(victim.model, f"{model}: {because}; {state}"))
+            self._drain(victim, f"{model}: {because}; {state}")
         names = tuple(v.model for v in eviction.victims)
-        self.claims.append(Claim(model, eviction.booking, names, "; ".join([because, *states])))
+        because = "; ".join([because, *states])
+        self.room.claims.append(Claim(model, eviction.booking, names, because))
 
-    # Victims.
+    def _drain(self, resident: Resident, because: str) -> None:
+        self.room.told_to_go.add(resident.model)
+        self.drains.append(Drain(resident.model, because))
 
-    def _cheapest_eviction(self, model: str, candidate: Candidate) -> _Eviction | None:
-        choices = [
-            _Eviction(booking, victims, self._may_leave_at(model, victims))
-            for booking in candidate.placements
-            if (victims := self._victims(booking))
-        ]
-        return min(choices, key=self._disturbance, default=None)
+    def _backs_off(self, model: str, candidate: Candidate) -> bool:
+        left = candidate.retry_at - self.facts.now
+        if left > 0:
+            self._ask_again(candidate.retry_at)
+            self._wait(model, f"its last load failed; the next try is in {left:.0f} s")
+        return left > 0
 
-    def _disturbance(self, eviction: _Eviction) -> tuple[int, float, int]:
-        busy = sum(self._busy(v) for v in eviction.victims)
-        return (busy, max(v.last_used for v in eviction.victims), len(eviction.victims))
+    # Models that nobody waits for.
 
-    def _victims(self, booking: Bytes) -> tuple[Resident, ...]:
-        """The set that costs least: idle before busy, least recently used first. Empty if even
-        all of them would not make the room."""
-        chosen: list[Resident] = []
-        for resident in sorted(self._may_be_victims(booking), key=self._price):
-            if fits(booking, self._room_without(chosen)):
-                break
-            chosen.append(resident)
-        if not fits(booking, self._room_without(chosen)):
-            return ()
-        for resident in sorted(chosen, key=self._price, reverse=True):
-            without = [v for v in chosen if v is not resident]
-            if fits(booking, self._room_without(without)):
-                chosen = without
-        return tuple(chosen)
-
-    def _may_be_victims(self, booking: Bytes) -> Iterator[Resident]:
-        """Engines that are ready, or loads that nobody waits for any more. Pins never; nor those
-        that somebody more urgent waits for: a model that loads fast would always be before one
-        that loads slowly, and that one would starve."""
+    def _let_go_whose_time_is_over(self) -> None:
+        """Unused for as long as they are kept."""
         for resident in self.facts.residents.values():
-            abandoned = resident.phase is Phase.STARTING and not self._busy(resident)
-            may_go = resident.phase is Phase.READY or abandoned
-            leaves_room = not booking.keys().isdisjoint(resident.booking)
-            is_safe = resident.pinned or resident.model in self.awaited
-            if may_go and leaves_room and not is_safe and not self._leaves(resident):
-                yield resident
+            idle = resident.phase is Phase.READY and not is_busy(self.facts, resident)
+            if not idle or resident.pinned or self.room.leaves(resident):
+                continue
+            if self.facts.now < resident.expires_at:
+                self._ask_again(resident.expires_at)
+            else:
+                unused = self.facts.now - resident.last_used
+                self._drain(resident, f"nobody has used it for {unused:.0f} s")
 
-    def _price(self, resident: Resident) -> tuple[bool, float, str]:
-        return (self._busy(resident), resident.last_used, resident.model)
+    def _extras(self) -> list[str]:
+        """Those that are not here, while nobody else waits for room."""
+        if any(self._has_nothing(model) for model in self.facts.wants):
+            return []
+        return [model for model in self.facts.extras if self._has_nothing(model)]
 
-    def _may_leave_at(self, model: str, victims: tuple[Resident, ...]) -> float:
-        """Idle ones at once; busy ones when their visit ends."""
-        busy = [v for v in victims if self._busy(v)]
-        if not busy:
-            return self.facts.now
-        want, cost = self.facts.wants[model], self._switch_cost(model, victims)
-        began = max(v.ready_at for v in busy)
-        length = VISIT_OF_A_FULL_ENGINE if any(map(self._is_full, busy)) else VISIT
-        visit_end = max(began, want.oldest) + length * cost / want.weight
-        impatience = max(want.oldest + self.facts.rules.patience, began + LEAST_VISIT * cost)
-        batches = [v.ready_at + BATCH * cost for v in busy if self._batch_waits(v)]
-        return max(min(visit_end, impatience), *batches, self.facts.now)
+    def _bring_back(self, model: str) -> None:
+        """Where there is room; a standby also once those that came in its place are idle."""
+        candidate, because = self.facts.candidates[model], "kept ready while nobody waits"
+        if self._backs_off(model, candidate):
+            return
+        if self._start_where_there_is_room(model, candidate, because) or not candidate.standby:
+            return
+        eviction = cheapest(self.room, candidate, NOBODY, self._standbys())
+        if eviction is None:
+            return
+        at = max(eviction.at, self._idle_for_a_visit(eviction))
+        if at <= self.facts.now:
+            self._evict(model, eviction, because)
+        elif at < math.inf:  # none of them is busy
+            names = ", ".join(v.model for v in eviction.victims)
+            left = self._until(at)
+            self._wait(model, f"{because}: in {left:.0f} s, if {names} stays idle")
 
-    def _switch_cost(self, model: str, victims: tuple[Resident, ...]) -> float:
-        """Seconds: the load, the longest stop, and the longest drain."""
-        stop = max(v.stop_s for v in victims)
-        drain = max((v.service_s for v in victims if v.in_flight), default=0.0)
-        return self.facts.candidates[model].load_s + stop + drain
+    def _standbys(self) -> set[str]:
+        return {r.model for r in self.facts.residents.values() if r.standby}
 
-    def _busy(self, resident: Resident) -> bool:
-        name = resident.model
-        return resident.in_flight > 0 or name in self.facts.wants or name in self.facts.due
-
-    def _is_full(self, resident: Resident) -> bool:
-        """It has a line of its own, however the moment between two of its requests looks."""
-        want = self.facts.wants.get(resident.model)
-        due = self.facts.due.get(resident.model, 0)
-        return want is not None and resident.in_flight + due + want.count > resident.slots
-
-    def _batch_waits(self, resident: Resident) -> bool:
-        want = self.facts.wants.get(resident.model)
-        return want is not None and want.oldest < resident.ready_at
-
-    # Room, by pool, in bytes.
-
-    def _free(self) -> dict[str, int]:
-        """What is there now."""
-        booked = add(r.booking for r in self.facts.residents.values())
-        started = add(s.booking for s in self.starts)
-        return subtract(subtract(self.facts.capacity, booked), started)
-
-    def _arriving(self) -> dict[str, int]:
-        """What is there once those who leave are gone."""
-        leaving = add(r.booking for r in self.facts.residents.values() if self._leaves(r))
-        return add([self._free(), leaving])
-
-    def _spare(self) -> dict[str, int]:
-        """What is there once those who leave are gone and those with a claim have come."""
-        return subtract(self._arriving(), add(c.booking for c in self.claims))
-
-    def _room_without(self, victims: Iterable[Resident]) -> dict[str, int]:
-        return add([self._spare(), add(v.booking for v in victims)])
-
-    def _leaves(self, resident: Resident) -> bool:
-        if any(resident.model == keep.model for keep in self.keeps):
-            return False
-        told = any(resident.model == drain.model for drain in self.drains)
-        return told or resident.phase in (Phase.SWITCHING, Phase.STOPPING)
+    def _idle_for_a_visit(self, eviction: Eviction) -> float:
+        """When their idleness has lasted as long as somebody would have had to wait for it: two
+        times the way there, and the way back that their next request would cost."""
+        back = max(v.load_s for v in eviction.victims)
+        idle_since = max(v.last_used for v in eviction.victims)
+        return idle_since + VISIT * (eviction.cost + back)
 
     # What is said.
 
@@ -261,13 +233,17 @@ class _Planning:
     def _ask_again(self, at: float) -> None:
         self.deadline = min(self.deadline, at)
 
-    def _waiting_for(self, model: str) -> str:
-        want = self.facts.wants[model]
+    def _until(self, at: float) -> float:
+        """Seconds, after which this is planned again."""
+        self._ask_again(at)
+        return at - self.facts.now
+
+    def _waiting_for(self, want: Want) -> str:
         if want.by_hand:
             return "asked for by hand"
         return f"{want.count} waiting, oldest {self.facts.now - want.oldest:.1f} s"
 
     def _state_of(self, resident: Resident) -> str:
-        if self._busy(resident):
+        if is_busy(self.facts, resident):
             return f"{resident.model} has had its visit"
         return f"{resident.model} idle for {self.facts.now - resident.last_used:.0f} s"

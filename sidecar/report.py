@@ -8,6 +8,8 @@ Rule 2: this file does no I/O, reads no clock and never awaits.
 
 from __future__ import annotations
 
+import math
+
 from shared import status
 from shared.status import (
     BUSIEST_FIRST,
@@ -25,12 +27,13 @@ from sidecar.box import Box
 from sidecar.demand import BY_HAND, Want
 from sidecar.engine import Engine
 from sidecar.memory import HOST, Memory, add, gpu, gpus_of
+from sidecar.prospects import NEVER, Prospect
 from sidecar.switches import Switch
 
 
 def report(box: Box, seen: Memory, now: float, wall: float) -> Status:
     busiest = _busiest(box)
-    wants = box.wants()
+    wants, prospects = box.wants(), box.prospects(now)
     return Status(
         v=1,
         box=box.name,
@@ -42,7 +45,8 @@ def report(box: Box, seen: Memory, now: float, wall: float) -> Status:
         model=busiest.model.id if busiest else None,
         switches=tuple(_switch(box, switch, now) for switch in box.switches.values()),
         models=tuple(
-            _model(box, engine, wants.get(id), now, wall) for id, engine in box.engines.items()
+            _model(box, engine, wants.get(id), prospects.get(id, NEVER), now, wall)
+            for id, engine in box.engines.items()
         ),
         memory=_memory(box, seen),
         plan=_plan(box),
@@ -58,7 +62,9 @@ def _busiest(box: Box) -> Engine | None:
     return None
 
 
-def _model(box: Box, engine: Engine, want: Want | None, now: float, wall: float) -> ModelStatus:
+def _model(
+    box: Box, engine: Engine, want: Want | None, prospect: Prospect, now: float, wall: float
+) -> ModelStatus:
     model, machine = engine.model, engine.machine
     load, source = engine.history.load_estimate()
     progress, progress_source = _progress(engine, now)
@@ -80,10 +86,22 @@ def _model(box: Box, engine: Engine, want: Want | None, now: float, wall: float)
         progress_source=progress_source,
         eta_s=eta,
         eta_source=eta_source,
+        service_s=_rounded(engine.history.service),
+        ready_in_s=_rounded(prospect.ready_in),
+        disturbs_s=round(prospect.disturbs, 3),
         pinned=model.pinned,
+        expires_in_s=_expires_in(engine, now),
         gpus=gpus_of(engine.booking),
         error=_error(box, engine, now, wall),
     )
+
+
+def _expires_in(engine: Engine, now: float) -> float | None:
+    """Seconds until it leaves if nobody asks for it; None while it does not count."""
+    machine = engine.machine
+    if machine.phase is not Phase.READY or machine.in_flight or engine.expires_at == math.inf:
+        return None
+    return round(max(0.0, engine.expires_at - now), 3)
 
 
 def _eta(switch: Switch | None, now: float) -> tuple[float | None, EtaSource | None]:

@@ -95,7 +95,11 @@ class Supervisor:
             boot=secrets.token_hex(4),
             models={id: k.model for id, k in known.items()},
             capacity=memory.capacity(seen, config.memory_limit),
-            rules=Rules(config.scheduling.patience),
+            rules=Rules(
+                config.scheduling.patience,
+                config.scheduling.min_resident,
+                config.scheduling.preload,
+            ),
             now=time.monotonic(),
         )
         self._journal = Journal(folder.path / "journal.json")

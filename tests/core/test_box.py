@@ -101,7 +101,7 @@ def test_what_cannot_be_started_costs_no_other_model_its_place() -> None:
     assert (failure.code, failure.cause, failure.at) == ("load_failed", "file_missing", 10)
     assert "b" not in box.wants()  # who waited is answered
     assert box.load("b", 11) == []
-    assert box.engines["b"].wanted_by_hand is None
+    assert box.demands.by_hand == {}
 
 
 def test_an_obstacle_that_is_gone_is_forgiven_and_one_of_a_running_engine_is_no_matter() -> None:

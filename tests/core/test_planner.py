@@ -36,6 +36,7 @@ def resident(model: str, size: int = 10, phase: Phase = Phase.READY, **facts: An
         "ready_at": 0.0,
         "last_used": 0.0,
         "stop_s": STOP,
+        "load_s": LOAD,
     }
     return Resident(model, phase, **{**stands, **facts})
 
@@ -53,10 +54,25 @@ def planned(
     due: Mapping[str, int] | None = None,
     now: float = NOW,
     patience: float = 120.0,
+    min_resident: float = 0.0,
+    extras: tuple[str, ...] = (),
+    one_start_at_a_time: bool = False,
 ) -> Plan:
-    candidates = {model: needs(20) for model in wants} | dict(need or {})
-    here = {r.model: r for r in residents}
-    return plan(Facts(now, capacity, candidates, here, wants, due or {}, claims, Rules(patience)))
+    candidates = {model: needs(20) for model in (*wants, *extras)} | dict(need or {})
+    return plan(
+        Facts(
+            now=now,
+            capacity=capacity,
+            candidates=candidates,
+            residents={r.model: r for r in residents},
+            wants=wants,
+            due=due or {},
+            claims=claims,
+            rules=Rules(patience, min_resident),
+            extras=extras,
+            one_start_at_a_time=one_start_at_a_time,
+        )
+    )
 
 
 def starts(decided: Plan) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from shared.settings import Listen, Problems, read
-from sidecar.config import ModelConfig, SidecarConfig
+from sidecar.config import ModelConfig, Scheduling, SidecarConfig
 
 
 def parse(text: str) -> SidecarConfig:
@@ -40,7 +40,7 @@ box: box1
 state_dir: /var/lib/swapyard
 open: true
 memory_limit: 1GiB
-scheduling: {patience: 1m}
+scheduling: {patience: 1m, min_resident: 30s, preload: [org/big]}
 shutdown_timeout: 5s
 models:
   org/big:
@@ -56,6 +56,7 @@ models:
     gpus: none
     context_length: 131072
     slots: 3
+    keep_alive: 10m
     pinned: true
     start_timeout: 1m
     stall_timeout: 2m
@@ -64,7 +65,7 @@ models:
     stop_timeout: 1
 """)
     assert (config.listen, config.box, config.memory_limit) == (Listen("::", 9000), "box1", 2**30)
-    assert config.scheduling.patience == 60
+    assert config.scheduling == Scheduling(patience=60, min_resident=30, preload=("org/big",))
     assert config.models["org/big"] == ModelConfig(
         engine="command",
         path=Path("/etc/y/weights"),
@@ -78,6 +79,7 @@ models:
         gpus="none",
         context_length=131072,
         slots=3,
+        keep_alive=600,
         pinned=True,
         start_timeout=60,
         stall_timeout=120,
@@ -188,3 +190,16 @@ def test_a_word_in_braces_that_means_nothing_is_a_problem() -> None:
 def test_what_only_a_command_heeds_is_a_problem_elsewhere(engine: str, line: str) -> None:
     (problem,) = problems(f"models: {{a: {{{engine}path: x.gguf, {line}}}}}")
     assert ": is for `engine: command`" in problem
+
+
+def test_a_standby_is_not_sent_away_by_its_keep_alive() -> None:
+    assert problems("models: {x: {path: ./x, keep_alive: 5m, standby: true}}") == [
+        "sidecar.yaml:1: models.x.standby: comes back at once when `keep_alive` has sent it away:"
+        " choose one (got 'true')"
+    ]
+
+
+def test_a_preload_is_one_of_the_models() -> None:
+    assert problems("scheduling: {preload: [x, y, z]}\nmodels: {x: {path: ./x}}") == [
+        "sidecar.yaml:2: models: `scheduling.preload` names y, z, which is not here"
+    ]

@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 
 from shared.demand import Demand, ModelDemand
 from sidecar.demand import BY_HAND, MOST_ROUTERS, Demands, Want
 
-NOBODY: dict[str, float] = {}
+
+def answered(**models: float) -> Callable[[str], float]:
+    """When the last load of each model failed."""
+    return lambda model: models.get(model, -math.inf)
+
+
+NOBODY = answered()
 
 
 def demands() -> Demands:
@@ -174,9 +181,9 @@ def test_a_failed_load_answers_all_who_came_before_it() -> None:
     box = demands()
     box.heard("r", says(1, a=waiting(2, oldest=5)), 10)
     box.heard("s", says(1, a=waiting(1, oldest=1)), 10)
-    assert box.wants({"a": 5})["a"].count == 1
-    assert box.wants({"a": 9}) == {}
-    assert box.wants({"b": 99})["a"].count == 3
+    assert box.wants(answered(a=5))["a"].count == 1
+    assert box.wants(answered(a=9)) == {}
+    assert box.wants(answered(b=99))["a"].count == 3
 
 
 # Weights.
