@@ -19,7 +19,7 @@ from sidecar.demand import Want
 from sidecar.memory import Bytes, fits, subtract
 from sidecar.plan import Candidate, Claim, Drain, Facts, Keep, Plan, Resident, Start, Wait
 from sidecar.room import Room
-from sidecar.victims import Eviction, best_fit, cheapest
+from sidecar.victims import Eviction, Victims, best_fit
 from sidecar.visits import VISIT, is_busy
 
 NOBODY = Want({0: 1}, oldest=math.inf, routers=0)  # who waits for a model that only belongs here
@@ -133,7 +133,7 @@ class _Planning:
         """Who must leave for it: nobody where there is room, unless the room did not do."""
         if not candidate.again and self._roomy(candidate):
             return None
-        return cheapest(self.room, candidate, want, self.awaited)
+        return Victims(self.room).cheapest(candidate, want, self.awaited)
 
     def _roomy(self, candidate: Candidate) -> Sequence[Bytes]:
         spare = self.room.spare()
@@ -204,7 +204,7 @@ class _Planning:
             return
         if self._start_where_there_is_room(model, candidate, because) or not candidate.standby:
             return
-        eviction = cheapest(self.room, candidate, NOBODY, self._standbys())
+        eviction = Victims(self.room).cheapest(candidate, NOBODY, self._standbys())
         if eviction is None:
             return
         at = max(eviction.at, self._idle_for_a_visit(eviction))

@@ -15,7 +15,7 @@ from sidecar.demand import Want
 from sidecar.memory import fits
 from sidecar.plan import Candidate, Claim, Facts, Resident
 from sidecar.room import LEAVING, Room
-from sidecar.victims import Eviction, cheapest
+from sidecar.victims import Eviction, Victims
 from sidecar.visits import is_busy
 
 
@@ -59,10 +59,34 @@ def _what_matters(facts: Facts) -> object:
 
 def prospects(facts: Facts, candidates: Candidates) -> dict[str, Prospect]:
     """`facts.wants` tells who waits already."""
-    now, later = Room(facts, claims=list(facts.claims)), _later(facts)
-    return {
-        model: _prospect(now, later, model, candidate) for model, candidate in candidates.items()
-    }
+    view = _View(facts)
+    return {model: view.prospect(model, candidate) for model, candidate in candidates.items()}
+
+
+class _View:
+    """A box now, and once those have left who leave, and those are ready who start."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._now, self._later = Room(facts, claims=list(facts.claims)), _later(facts)
+        self._spare_now, self._spare_later = self._now.spare(), self._later.spare()
+        self._victims = Victims(self._later)
+        self._until_left = _until_left(facts)
+
+    def prospect(self, model: str, candidate: Candidate) -> Prospect:
+        facts = self._facts
+        if (coming := self._later.facts.residents.get(model)) is not None:
+            return Prospect(max(0.0, coming.ready_at - facts.now))
+        if facts.now < candidate.retry_at:
+            return NEVER
+        roomy = [booking for booking in candidate.placements if fits(booking, self._spare_now)]
+        if any(self._now.takes_now(booking) for booking in roomy):
+            return Prospect(candidate.load_s)
+        if any(fits(booking, self._spare_later) for booking in candidate.placements):
+            return Prospect(self._until_left + candidate.load_s)
+        want = facts.wants.get(model, Want({0: 1}, facts.now))
+        eviction = self._victims.cheapest(candidate, want)
+        return _after(facts, eviction) if eviction else NEVER
 
 
 def _later(facts: Facts) -> Room:
@@ -86,22 +110,6 @@ def _claimed(facts: Facts, claim: Claim) -> Resident:
         last_used=ready_at,
         load_s=facts.candidates[claim.model].load_s,
     )
-
-
-def _prospect(room: Room, later: Room, model: str, candidate: Candidate) -> Prospect:
-    facts = room.facts
-    if (coming := later.facts.residents.get(model)) is not None:
-        return Prospect(max(0.0, coming.ready_at - facts.now))
-    if facts.now < candidate.retry_at:
-        return NEVER
-    roomy = [booking for booking in candidate.placements if fits(booking, room.spare())]
-    if any(room.takes_now(booking) for booking in roomy):
-        return Prospect(candidate.load_s)
-    if any(fits(booking, later.spare()) for booking in candidate.placements):
-        return Prospect(_until_left(facts) + candidate.load_s)
-    want = facts.wants.get(model, Want({0: 1}, facts.now))
-    eviction = cheapest(later, candidate, want, safe=())
-    return _after(facts, eviction) if eviction else NEVER
 
 
 def _until_left(facts: Facts) -> float:

@@ -6,12 +6,12 @@ Rule 2: this file does no I/O, reads no clock and never awaits.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from shared.status import Phase
 from sidecar.demand import Want
-from sidecar.memory import Bytes, fits
+from sidecar.memory import Bytes
 from sidecar.plan import Candidate, Facts, Resident
 from sidecar.room import Room
 from sidecar.visits import is_busy, may_leave_at, switch_cost
@@ -28,23 +28,101 @@ class Eviction:
     cost: float  # seconds, of the switch: the load, the longest stop, the longest drain
 
 
-def cheapest(
-    room: Room, candidate: Candidate, want: Want, safe: Collection[str]
-) -> Eviction | None:
-    """The best way to make its room; None if there is none. `safe`: who must not leave for it."""
-    choices = [
-        _eviction(room.facts, candidate, want, booking, victims)
-        for booking in candidate.placements
-        if (victims := _victims(room, booking, safe, at_least=int(candidate.again)))
-    ]
-    return min(choices, key=lambda choice: _disturbance(room, choice), default=None)
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    """An engine that may have to leave. Busy ones are always dearer than idle ones."""
+
+    resident: Resident
+    is_busy: bool
+    price: float
+
+    @property
+    def dearness(self) -> tuple[bool, float, float, str]:
+        return (self.is_busy, self.price, self.resident.last_used, self.resident.model)
 
 
-def _eviction(
-    facts: Facts, candidate: Candidate, want: Want, booking: Bytes, victims: tuple[Resident, ...]
-) -> Eviction:
-    cost = switch_cost(candidate.load_s, victims)
-    return Eviction(booking, victims, may_leave_at(facts, want, candidate.load_s, victims), cost)
+class Victims:
+    """All that may be told to go while the room is as it is, the cheapest first."""
+
+    def __init__(self, room: Room) -> None:
+        facts = room.facts
+        self._facts = facts
+        self._spare = room.spare()
+        self._possible = sorted(
+            (
+                _Priced(resident, is_busy(facts, resident), price(facts, resident))
+                for resident in facts.residents.values()
+                if _may_go(room, resident)
+            ),
+            key=lambda one: one.dearness,
+        )
+
+    def cheapest(
+        self, candidate: Candidate, want: Want, safe: Collection[str] = ()
+    ) -> Eviction | None:
+        """The best way to make its room; None if there is none. `safe`: who must not leave for it,
+        as somebody more urgent waits for them: a model that loads fast would always be before one
+        that loads slowly, and that one would starve."""
+        choices = [
+            (booking, chosen)
+            for booking in candidate.placements
+            if (chosen := self._chosen(booking, safe, at_least=int(candidate.again)))
+        ]
+        if not choices:
+            return None
+        booking, chosen = min(choices, key=lambda choice: self._disturbance(*choice))
+        victims = tuple(one.resident for one in chosen)
+        at = may_leave_at(self._facts, want, candidate.load_s, victims)
+        return Eviction(booking, victims, at, switch_cost(candidate.load_s, victims))
+
+    def _disturbance(self, booking: Bytes, chosen: list[_Priced]) -> tuple[int, float, float, int]:
+        left = sum(-missing for missing in self._missing(booking, chosen).values())
+        return (
+            sum(one.is_busy for one in chosen),
+            sum(one.price for one in chosen),
+            max(one.resident.last_used for one in chosen),
+            left,
+        )
+
+    def _chosen(self, booking: Bytes, safe: Collection[str], at_least: int) -> list[_Priced]:
+        """The cheapest until it fits, then without those that it fits without, dearest first."""
+        chosen: list[_Priced] = []
+        missing = self._missing(booking, chosen)
+        for one in self._possible:
+            if _is_met(missing) and len(chosen) >= at_least:
+                break
+            resident = one.resident
+            if resident.model not in safe and not booking.keys().isdisjoint(resident.booking):
+                chosen.append(one)
+                missing = self._missing(booking, chosen)
+        return self._spared(booking, chosen, at_least) if _is_met(missing) else []
+
+    def _spared(self, booking: Bytes, chosen: list[_Priced], at_least: int) -> list[_Priced]:
+        for one in reversed(chosen):
+            others = [other for other in chosen if other is not one]
+            if len(others) >= at_least and _is_met(self._missing(booking, others)):
+                chosen = others
+        return chosen
+
+    def _missing(self, booking: Bytes, leaving: Collection[_Priced]) -> Mapping[str, int]:
+        """By pool: what it needs beyond what is there when these have left."""
+        return {
+            pool: size
+            - self._spare.get(pool, 0)
+            - sum(one.resident.booking.get(pool, 0) for one in leaving)
+            for pool, size in booking.items()
+        }
+
+
+def _is_met(missing: Mapping[str, int]) -> bool:
+    return all(size <= 0 for size in missing.values())
+
+
+def _may_go(room: Room, resident: Resident) -> bool:
+    """Engines that are ready, or loads that nobody waits for any more. Pins never."""
+    abandoned = resident.phase is Phase.STARTING and not is_busy(room.facts, resident)
+    may_go = resident.phase is Phase.READY or abandoned
+    return may_go and not resident.pinned and not room.leaves(resident)
 
 
 def price(facts: Facts, resident: Resident) -> float:
@@ -55,59 +133,8 @@ def price(facts: Facts, resident: Resident) -> float:
 
 def best_fit(bookings: Collection[Bytes], room: Bytes) -> Bytes:
     """The one that leaves the least behind; the first of several."""
-    return min(bookings, key=lambda booking: _left_behind(booking, room))
 
+    def left_behind(booking: Bytes) -> int:
+        return sum(room.get(pool, 0) - size for pool, size in booking.items())
 
-def _left_behind(booking: Bytes, room: Bytes) -> int:
-    return sum(room.get(pool, 0) - size for pool, size in booking.items())
-
-
-def _disturbance(room: Room, eviction: Eviction) -> tuple[int, float, float, int]:
-    facts = room.facts
-    busy = sum(is_busy(facts, v) for v in eviction.victims)
-    together = sum(price(facts, v) for v in eviction.victims)
-    newest = max(v.last_used for v in eviction.victims)
-    left = _left_behind(eviction.booking, room.without(eviction.victims))
-    return (busy, together, newest, left)
-
-
-def _victims(
-    room: Room, booking: Bytes, safe: Collection[str], at_least: int
-) -> tuple[Resident, ...]:
-    """The cheapest first until it fits, then without those that it fits without, dearest first."""
-
-    def dearness(resident: Resident) -> tuple[bool, float, float, str]:
-        facts = room.facts
-        return (
-            is_busy(facts, resident),
-            price(facts, resident),
-            resident.last_used,
-            resident.model,
-        )
-
-    possible = sorted(_may_be_victims(room, booking, safe), key=dearness)
-    chosen: list[Resident] = []
-    for resident in possible:
-        if fits(booking, room.without(chosen)) and len(chosen) >= at_least:
-            break
-        chosen.append(resident)
-    if not fits(booking, room.without(chosen)):
-        return ()
-    for resident in reversed(chosen[:]):
-        others = [v for v in chosen if v is not resident]
-        if len(others) >= at_least and fits(booking, room.without(others)):
-            chosen = others
-    return tuple(chosen)
-
-
-def _may_be_victims(room: Room, booking: Bytes, safe: Collection[str]) -> Iterator[Resident]:
-    """Engines that are ready, or loads that nobody waits for any more. Pins never; nor those
-    that somebody more urgent waits for: a model that loads fast would always be before one
-    that loads slowly, and that one would starve."""
-    for resident in room.facts.residents.values():
-        abandoned = resident.phase is Phase.STARTING and not is_busy(room.facts, resident)
-        may_go = resident.phase is Phase.READY or abandoned
-        leaves_room = not booking.keys().isdisjoint(resident.booking)
-        is_safe = resident.pinned or resident.model in safe
-        if may_go and leaves_room and not is_safe and not room.leaves(resident):
-            yield resident
+    return min(bookings, key=left_behind)
