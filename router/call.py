@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from router import keep_alive
 from shared.errors import InvalidRequest, NotFound
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-BELIEVED = ("model", "stream")  # the fields that are decided by
+BELIEVED = ("model", "stream", "keep_alive")  # the fields that are decided by
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class Call:
     query: str  # as it came, without the question mark
     name: str  # of the model, as the client says it
     stream: bool
-    body: bytes
+    body: bytes  # as it came, but for what is not the engine's to read
+    keep_alive: float | None = None  # seconds; None: no wish
 
 
 def read(path: str, query: str, body: bytes) -> Call:
@@ -43,7 +45,11 @@ def read(path: str, query: str, body: bytes) -> Call:
         raise InvalidRequest(
             "stream must be true or false.", code="invalid_request", param="stream"
         )
-    return Call(path, query, name, stream is True, body)
+    if "keep_alive" not in said:
+        return Call(path, query, name, stream is True, body)
+    wish = said["keep_alive"]
+    kept = None if wish is None else keep_alive.seconds(wish)
+    return Call(path, query, name, stream is True, _without(body, "keep_alive"), kept)
 
 
 def is_sane_id(id: str | None) -> bool:
@@ -66,26 +72,57 @@ def with_usage(body: bytes) -> bytes:
 
 
 def _with(body: bytes, name: str, change: Callable[[object], object]) -> bytes:
+    return _rewritten(body, lambda text: _with_field(text, name, change))
+
+
+def _without(body: bytes, name: str) -> bytes:
+    return _rewritten(body, lambda text: _without_field(text, name))
+
+
+def _rewritten(body: bytes, rewrite: Callable[[str], str]) -> bytes:
     try:
-        return _with_field(body.decode(), name, change).encode()
+        return rewrite(body.decode()).encode()
     except RecursionError:  # there may be less room on the stack now than when it was read
         raise _not_json() from None
 
 
-def _with_field(text: str, name: str, change: Callable[[object], object]) -> str:
-    """`text` is an object that is not empty. A field that is not there is put first."""
-    decoder, first = json.JSONDecoder(), _skip_space(text, 0) + 1
-    at = first
+class _Field(NamedTuple):
+    name: str
+    value: object
+    begins: int  # where its name does
+    value_begins: int
+    ends: int  # behind its value
+
+
+def _fields(text: str) -> Iterator[_Field]:
+    """`text` is an object that is not empty."""
+    decoder, at = json.JSONDecoder(), _skip_space(text, 0) + 1
     while text[at - 1] != "}":
-        at = _skip_space(text, at)
-        key, at = decoder.raw_decode(text, at)
-        at = _skip_space(text, at) + 1  # the colon
-        start = _skip_space(text, at)
-        value, at = decoder.raw_decode(text, start)
-        if key == name:
-            return f"{text[:start]}{json.dumps(change(value))}{text[at:]}"
-        at = _skip_space(text, at) + 1  # the comma, or the end
+        begins = _skip_space(text, at)
+        name, at = decoder.raw_decode(text, begins)
+        value_begins = _skip_space(text, _skip_space(text, at) + 1)  # behind the colon
+        value, ends = decoder.raw_decode(text, value_begins)
+        yield _Field(name, value, begins, value_begins, ends)
+        at = _skip_space(text, ends) + 1  # behind the comma, or the end
+
+
+def _with_field(text: str, name: str, change: Callable[[object], object]) -> str:
+    """A field that is not there is put first."""
+    for field in _fields(text):
+        if field.name == name:
+            value = json.dumps(change(field.value))
+            return f"{text[: field.value_begins]}{value}{text[field.ends :]}"
+    first = _skip_space(text, 0) + 1
     return f"{text[:first]}{json.dumps(name)}: {json.dumps(change(None))}, {text[first:]}"
+
+
+def _without_field(text: str, name: str) -> str:
+    """The field is there, and is not the only one."""
+    fields = list(_fields(text))
+    at = next(n for n, field in enumerate(fields) if field.name == name)
+    if at == 0:
+        return text[: fields[0].begins] + text[fields[1].begins :]
+    return text[: fields[at - 1].ends] + text[fields[at].ends :]
 
 
 def _object(body: bytes) -> dict[str, Any]:

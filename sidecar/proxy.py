@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 from starlette.types import Receive, Scope, Send
 
-from shared import slots
+from shared import keep_alive, slots
 from shared.errors import (
     EngineFailed,
     EngineStalled,
@@ -86,7 +86,9 @@ class EngineProxy:
     async def _serve(
         self, model: str, path: str, scope: Scope, receive: Receive, answer: Answer
     ) -> None:
-        with self._supervisor.admitted(model, header(scope, b"x-swapyard-router")) as launch:
+        router = header(scope, b"x-swapyard-router")
+        kept = keep_alive.heard(header(scope, keep_alive.HEADER))
+        with self._supervisor.admitted(model, router, kept) as launch:
             body = await read_body(receive, MAX_BODY)
             request = self._request(scope, body, path, launch)
             async with while_client_stays(receive):

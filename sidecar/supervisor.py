@@ -154,10 +154,12 @@ class Supervisor:
         self._act(self.box.heard(router, demand, time.monotonic()))
 
     @contextmanager
-    def admitted(self, model: str, router: str | None) -> Iterator[Launch]:
+    def admitted(
+        self, model: str, router: str | None, keep_alive: float | None
+    ) -> Iterator[Launch]:
         """A slot of the model's engine, for as long as the block lasts. Raises Refused."""
         began = time.monotonic()
-        refusal = self.box.admit(model, router, began)
+        refusal = self.box.admit(model, router, began, keep_alive)
         if refusal is not None:
             self._publish_soon()
             raise Refused(refusal, self.box.boot, self.box.seq)

@@ -26,6 +26,7 @@ from router.relay import Relay, Upstream
 from router.request_id import request_id
 from router.view import BoxView
 from router.voice import Stream, Voice
+from shared import keep_alive
 from shared.errors import InternalError, ModelNotFound, SwapyardError, Unavailable
 from shared.gate import caller
 from shared.wire import (
@@ -84,7 +85,7 @@ class Inference:
                 voice=voice,
                 interval=self.config.progress.interval,
                 place=place,
-                upstream=self._upstream(scope, id),
+                upstream=self._upstream(scope, id, asked),
                 answer=answer,
             )
             await relay.run()
@@ -120,13 +121,15 @@ class Inference:
         of_model = settings.progress.dialect if settings else None
         return of_model or self.config.progress.dialect
 
-    def _upstream(self, scope: Scope, id: str) -> Upstream:
+    def _upstream(self, scope: Scope, id: str, asked: Call) -> Upstream:
         headers = [
             *(h for h in only(scope["headers"], REQUEST_HEADERS) if h[0] != b"x-request-id"),
             (b"x-request-id", id.encode()),
             (b"x-swapyard-router", self.dispatch.id.encode()),
             (b"accept-encoding", b"identity"),
         ]
+        if asked.keep_alive is not None:
+            headers.append((keep_alive.HEADER, keep_alive.told(asked.keep_alive)))
         return Upstream(self.http, headers, self.keys)
 
 

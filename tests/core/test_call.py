@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.call import is_sane_id, read, with_model, with_usage
+from router.call import Call, is_sane_id, read, with_model, with_usage
 from shared.errors import InvalidRequest, NotFound
 
 T = TypeVar("T")
@@ -112,7 +112,7 @@ def test_whatever_comes_it_is_a_call_or_the_client_s_fault(body: bytes) -> None:
         assert json.loads(call.body())["error"]["code"] == call.code
     else:
         assert json.loads(with_model(body, "m"))["model"] == "m"
-        assert call.body is body
+        assert call.body is body or call.keep_alive is not None
 
 
 def test_a_call_says_which_model_and_whether_it_streams() -> None:
@@ -183,6 +183,7 @@ def test_stream_is_true_or_false_and_nothing_like_it(stream: bytes) -> None:
         (b'"MODEL": "b"', "model"),
         (b'"stream": true, "stream": false', "stream"),
         ('"stream": true, "\u017ftream": false'.encode(), "stream"),
+        (b'"keep_alive": 1, "Keep_Alive": 2', "keep_alive"),
     ],
 )
 def test_no_engine_can_read_another_model_than_the_router_did(again: bytes, param: str) -> None:
@@ -264,3 +265,34 @@ def test_a_count_of_tokens_is_asked_for_and_all_else_stays_as_it_came(
     body: bytes, asked: bytes
 ) -> None:
     assert with_usage(body) == asked
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        (b'{"keep_alive": 5, "model": "x"}', b'{"model": "x"}'),
+        (b' { "keep_alive" :5 ,"model":"x"} ', b' { "model":"x"} '),
+        (b'{"model": "x", "keep_alive": 5}', b'{"model": "x"}'),
+        (
+            b'{"model": "x" , "keep\\u005falive": "5s" , "a": {"keep_alive": 1}}',
+            b'{"model": "x" , "a": {"keep_alive": 1}}',
+        ),
+    ],
+)
+def test_a_keep_alive_is_read_and_the_engine_gets_all_else_as_it_came(
+    body: bytes, left: bytes
+) -> None:
+    call = read("chat/completions", "", body)
+    assert (call.keep_alive, call.body) == (5.0, left)
+
+
+def test_without_a_keep_alive_there_is_no_wish_and_null_is_none() -> None:
+    body = b'{"model": "x", "a": {"keep_alive": 1}}'
+    assert read("completions", "", body) == Call("completions", "", "x", False, body)
+    null = read("completions", "", b'{"model": "x", "keep_alive": null}')
+    assert (null.keep_alive, null.body) == (None, b'{"model": "x"}')
+
+
+def test_a_keep_alive_that_is_none_is_the_client_s_fault() -> None:
+    error = refusal(b'{"model": "x", "keep_alive": "soon"}')
+    assert (error.status, error.code, error.param) == (400, "invalid_request", "keep_alive")
