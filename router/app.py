@@ -15,7 +15,7 @@ from router.api.openai import Inference, Models
 from router.box import bearer
 from router.config import RouterConfig
 from router.dispatch import Dispatch
-from router.line import LineLimits
+from router.limits import LineLimits
 from router.request_id import RequestId
 from shared.gate import Guarded, guard
 from shared.wire import EXCEPTION_HANDLERS, client
@@ -68,6 +68,7 @@ def make_dispatch(config: RouterConfig) -> Dispatch:
         max_bytes=config.queue.max_bytes,
         max_wait=config.queue.max_wait,
         box_grace=config.box_grace,
+        max_waiting_per_tenant=config.max_waiting_per_tenant(),
     )
     optional = [sidecar.url for sidecar in config.sidecars if sidecar.optional]
     return Dispatch(limits, [sidecar.url for sidecar in config.sidecars], optional)

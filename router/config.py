@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 
+from shared.auth import Caller, Key
 from shared.demand import HIGHEST_PRIORITY
 from shared.document import Where
 from shared.program import Program
 from shared.settings import Duration, Listen, ModelId, Refusals, Settings, Size
 
+Priority = Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
 Dialect = Literal["events", "reasoning", "events+reasoning", "status", "comments", "off"]
 
 
@@ -66,19 +69,32 @@ class ModelConfig(Settings):
 
     aliases: tuple[ModelId, ...] = ()  # further names that clients may use
     progress: ModelProgress = ModelProgress()
-    # Higher first.
-    priority: int = Field(default=0, ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)
+    priority: Priority = 0  # higher first; the key's is added
 
 
 class Queue(Settings):
     """How much may wait. Beyond it, an error now is worth more than an answer never."""
 
     max_waiting: int = Field(default=10_000, ge=1)  # at some 30 KiB each: 300 MiB of clients
+    # unset: half of `max_waiting` where the keys with `inference` are of several tenants, so that
+    # one alone never fills the line; else all of it
+    max_waiting_per_tenant: int | None = Field(default=None, ge=1)
     max_wait: Duration = 600.0  # the default time-out of OpenAI's clients
     max_bytes: Size = 256 * 2**20  # bodies held in memory, whatever their number
 
 
+class RouterKey(Key):
+    """Who may come, what for, and with whom they share their turns in the line."""
+
+    tenant: str | None = Field(default=None, min_length=1)  # unset: the name
+    priority: Priority = 0  # of all its requests; the model's is added
+
+    def caller(self) -> Caller:
+        return replace(super().caller(), tenant=self.tenant or self.name, priority=self.priority)
+
+
 class RouterConfig(Program):
+    keys: tuple[RouterKey, ...] = ()  # who may use it; with none, everyone on this machine
     listen: Listen = Listen("127.0.0.1", 8080)  # what comes in by mistake comes from this machine
     sidecars: tuple[Sidecar, ...] = Field(min_length=1)
     box_grace: Duration = 15.0  # a sidecar that is restarted is back by then
@@ -86,6 +102,19 @@ class RouterConfig(Program):
     models: Mapping[ModelId, ModelConfig] = {}
     queue: Queue = Queue()
     max_body: Size = 32 * 2**20  # a conversation with a few images in it
+
+    def priority(self, model: str, caller: Caller) -> int:
+        """The model's and the key's together, within the bounds of each."""
+        settings = self.models.get(model, ModelConfig())
+        both = settings.priority + caller.priority
+        return max(-HIGHEST_PRIORITY, min(both, HIGHEST_PRIORITY))
+
+    def max_waiting_per_tenant(self) -> int | None:
+        """None: as many as of all together."""
+        tenants = {key.caller().tenant for key in self.keys if "inference" in key.scopes}
+        if self.queue.max_waiting_per_tenant is None and len(tenants) > 1:
+            return -(-self.queue.max_waiting // 2)
+        return self.queue.max_waiting_per_tenant
 
     @field_validator("sidecars")
     @classmethod

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from router.effects import Effect, Fail, News, Send
-from router.line import Line, LineLimits
+from router.limits import LineLimits
+from router.line import Line
 from router.queue import Ticket
 from router.story import Tell
 from shared.alarm import Alarm
@@ -119,9 +120,9 @@ class Dispatch:
         self._alarm.cancel()
 
     @contextmanager
-    def place(self, model: str, priority: int, size: int) -> Iterator[Place]:
+    def place(self, model: str, priority: int, size: int, tenant: str) -> Iterator[Place]:
         """A place in the line, given back when the block ends for whatever reason."""
-        ticket = Ticket(secrets.token_hex(8), model, time.monotonic(), priority, size)
+        ticket = Ticket(secrets.token_hex(8), model, time.monotonic(), priority, size, tenant)
         place = self._places[ticket.id] = Place(self, ticket)
         self._idle.clear()
         try:

@@ -12,7 +12,14 @@ from collections.abc import Collection
 from typing import Any
 
 from router.view import BoxView
-from shared.errors import DoesNotFit, EngineFailed, LoadFailed, SwapyardError, Unavailable
+from shared.errors import (
+    DoesNotFit,
+    EngineFailed,
+    LoadFailed,
+    SwapyardError,
+    TenantLimit,
+    Unavailable,
+)
 from shared.status import LoadError
 
 BRIEF = 1.0  # seconds after which it makes sense to try again
@@ -101,8 +108,14 @@ def no_stream(status: int, body: bytes) -> EngineFailed:
     return failed
 
 
-def queue_full(waiting: int) -> Unavailable:
-    return Unavailable(f"{waiting} requests wait already.", code="queue_full", retry_after=BRIEF)
+def queue_full(waiting: int, retry_after: float) -> Unavailable:
+    said = f"{waiting} requests wait already."
+    return Unavailable(said, code="queue_full", retry_after=retry_after)
+
+
+def tenant_limit(waiting: int, retry_after: float) -> TenantLimit:
+    said = f"{waiting} of your requests wait already."
+    return TenantLimit(said, code="tenant_limit", retry_after=retry_after)
 
 
 def shutting_down() -> Unavailable:

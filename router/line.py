@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from router.crowd import Crowd
 from router.effects import Effect, Fail, News, Send
-from router.failures import failed_load, load_failed, nobody_can, queue_full, shutting_down
+from router.failures import failed_load, load_failed, nobody_can, shutting_down
+from router.limits import LineLimits, over_limit
 from router.placement import candidates, choose, with_most_room
 from router.queue import Queue, Ticket
 from router.story import Story, Tell, served_on, story_of
@@ -25,14 +26,6 @@ from shared.errors import QueueTimeout, SwapyardError
 from shared.status import Catalogue, Status
 
 
-@dataclass(frozen=True, slots=True)
-class LineLimits:
-    max_waiting: int
-    max_bytes: int
-    max_wait: float  # seconds
-    box_grace: float  # seconds that a lost box is waited for
-
-
 class Line:
     def __init__(
         self, limits: LineLimits, boxes: Iterable[str], optional: Iterable[str] = ()
@@ -40,21 +33,21 @@ class Line:
         may_be_off = frozenset(optional)
         self.boxes = {key: BoxView(key, key, optional=key in may_be_off) for key in boxes}
         self._limits = limits
-        self._queues: dict[str, Queue] = {}
+        self._crowd = Crowd()
+        self._queues = self._crowd.queues  # by model; none of them empty
         self._served_at: dict[str, tuple[Ticket, str]] = {}
         self._placed: dict[str, str] = {}  # model -> box
         self._stories: dict[str, Story] = {}
         self._loaded_for: set[str] = set()  # models whose line has seen a load
-        self._bytes = 0
         self._closing = False
 
     # What happens.
 
     def arrived(self, ticket: Ticket, now: float) -> list[Effect]:
-        full = self._full(ticket)
+        full = self._full(ticket, now)
         if full is not None:
             return [Fail(ticket, full)]
-        self._join(ticket)
+        self._crowd.join(ticket)
         return self._settle([ticket.model], now)
 
     def left(self, ticket: Ticket, now: float) -> list[Effect]:
@@ -62,6 +55,7 @@ class Line:
         served = self._served_at.pop(ticket.id, None)
         if served is not None:
             self.boxes[served[1]].released(ticket)
+            self._crowd.over(ticket)
         else:
             self._leave(ticket)
         return self._settle([ticket.model], now)
@@ -71,8 +65,9 @@ class Line:
         _, box = self._served_at.pop(ticket.id)
         self.boxes[box].refused(ticket, boot, seq)
         if self._closing:
+            self._crowd.over(ticket)
             return [Fail(ticket, shutting_down())]
-        self._join(ticket)
+        self._crowd.back(ticket)
         return self._settle([ticket.model], now)
 
     def unreachable(self, ticket: Ticket, now: float) -> list[Effect]:
@@ -127,9 +122,9 @@ class Line:
         """What the client of a request that waits or is served may know now."""
         if ticket.id in self._served_at:
             return served_on(self.boxes[self._served_at[ticket.id][1]], ticket, now)
-        place = self._queues[ticket.model].index(ticket) + 1 + self._ahead(ticket.model)
+        place, ahead = self._queues[ticket.model].index(ticket) + 1, self._ahead(ticket.model)
         story = self._stories[ticket.model]
-        return story.tell(position=place, elapsed=now - ticket.arrived, now=now)
+        return story.tell(place + ahead, elapsed=now - ticket.arrived, now=now, ahead=ahead)
 
     def waiting(self) -> dict[str, Queue]:
         """The queues, by model; none of them empty."""
@@ -182,12 +177,12 @@ class Line:
             box = with_most_room(model, self.boxes.values())
             if box.free_slots(model) <= 0:
                 break
-            ticket = self._queues[model].head
             reason = "loaded" if model in self._loaded_for else "resident"
-            self._leave(ticket)
+            ticket = self._crowd.serve(model)
             box.took(ticket)
             self._served_at[ticket.id] = (ticket, box.key)
             effects.append(Send(ticket, box.key, reason))
+        self._forget(model)
         return effects
 
     def _fail(self, model: str, now: float) -> list[Effect]:
@@ -227,7 +222,7 @@ class Line:
             return []
         box = self._box_of(model)
         before = self._stories.get(model)
-        story = story_of(model, box).after(before)
+        story = story_of(model, box, self._queues[model].oldest()).after(before)
         self._stories[model] = story
         if story.is_about_a_load:
             self._loaded_for.add(model)
@@ -236,34 +231,25 @@ class Line:
 
     # Failures.
 
-    def _full(self, ticket: Ticket) -> SwapyardError | None:
+    def _full(self, ticket: Ticket, now: float) -> SwapyardError | None:
         if self._closing:
             return shutting_down()
         if any(box.free_slots(ticket.model) > 0 for box in self.boxes.values()):
             return None  # it will not wait
-        waiting = sum(len(queue) for queue in self._queues.values())
-        limits = self._limits
-        if waiting < limits.max_waiting and self._bytes + ticket.size <= limits.max_bytes:
-            return None
-        return queue_full(waiting)
+        return over_limit(ticket, self._crowd, self._stories, self._limits, now)
 
     # The line itself.
 
-    def _join(self, ticket: Ticket) -> None:
-        self._queues.setdefault(ticket.model, Queue()).add(ticket)
-        self._bytes += ticket.size
-
     def _leave(self, ticket: Ticket) -> None:
-        queue = self._queues.get(ticket.model)
-        if queue is None or ticket not in queue:
-            return
-        queue.remove(ticket)
-        self._bytes -= ticket.size
-        if not queue:
-            del self._queues[ticket.model]
-            self._placed.pop(ticket.model, None)
-            self._stories.pop(ticket.model, None)
-            self._loaded_for.discard(ticket.model)
+        self._crowd.leave(ticket)
+        self._forget(ticket.model)
+
+    def _forget(self, model: str) -> None:
+        """What belongs to a line that nobody stands in any more."""
+        if model not in self._queues:
+            self._placed.pop(model, None)
+            self._stories.pop(model, None)
+            self._loaded_for.discard(model)
 
     def _drop(self, failed: Iterable[Effect]) -> None:
         for effect in failed:

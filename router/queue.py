@@ -1,15 +1,21 @@
-"""Who waits for one model, in order: priority, then arrival.
+"""Who waits for one model, in order: priority, then the tenants in turn, then arrival.
 
-Rule: a request that comes back after a refusal has its old arrival, so it is at its old place by
-itself.
+Rule: a request that comes back after a refusal keeps its turn and its arrival, so it is at its old
+place by itself.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import merge
+
+from router.fairness import Turns
+
+Order = tuple[int, int, float, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,55 +27,118 @@ class Ticket:
     arrived: float
     priority: int = 0
     size: int = 0
-
-    @property
-    def order(self) -> tuple[int, float, str]:
-        return (-self.priority, self.arrived, self.id)
+    tenant: str = ""
 
 
-def _order(ticket: Ticket) -> tuple[int, float, str]:
-    return ticket.order
+def _arrival(ticket: Ticket) -> tuple[float, str]:
+    return (ticket.arrived, ticket.id)
 
 
 @dataclass(slots=True)
 class Queue:
-    _tickets: list[Ticket] = field(default_factory=list)
-    _by_priority: Counter[int] = field(default_factory=Counter)
+    # By priority and tenant, each in order of arrival; none of them empty.
+    _rows: dict[tuple[int, str], list[Ticket]] = field(default_factory=dict)
+    _turns: defaultdict[int, Turns] = field(default_factory=lambda: defaultdict(Turns))
+    _serving: dict[str, Order] = field(default_factory=dict)  # by id: as what it was served
+    _back: dict[str, tuple[Order, Ticket]] = field(default_factory=dict)  # the refused
 
     def __len__(self) -> int:
-        return len(self._tickets)
+        return sum(len(row) for row in self._rows.values()) + len(self._back)
 
     def __iter__(self) -> Iterator[Ticket]:
-        return iter(tuple(self._tickets))
+        rows = [[(self._order(t, n), t) for n, t in enumerate(row)] for row in self._rows.values()]
+        return iter([ticket for _, ticket in merge(*rows, sorted(self._back.values()))])
 
     def __contains__(self, ticket: Ticket) -> bool:
-        at = self.index(ticket)
-        return self._tickets[at : at + 1] == [ticket]
+        row = self._rows.get((ticket.priority, ticket.tenant), [])
+        at = bisect_left(row, _arrival(ticket), key=_arrival)
+        return ticket.id in self._back or row[at : at + 1] == [ticket]
 
     @property
     def head(self) -> Ticket:
-        return self._tickets[0]
+        return min(self._firsts())[1]
+
+    @property
+    def serves(self) -> bool:
+        """Whether somebody of it is served now."""
+        return bool(self._serving)
 
     def add(self, ticket: Ticket) -> None:
-        insort(self._tickets, ticket, key=_order)
-        self._by_priority[ticket.priority] += 1
+        row = self._rows.setdefault((ticket.priority, ticket.tenant), [])
+        if not row:
+            self._turns[ticket.priority].joined(ticket.tenant)
+        insort(row, ticket, key=_arrival)
+
+    def serve(self) -> Ticket:
+        """Take out the head."""
+        order, ticket = min(self._firsts())
+        if ticket.id not in self._back:
+            self._turns[ticket.priority].served(ticket.tenant)
+        self.remove(ticket)
+        self._serving[ticket.id] = order
+        return ticket
+
+    def back(self, ticket: Ticket) -> None:
+        """It was served, and nobody took it."""
+        self._back[ticket.id] = (self._serving.pop(ticket.id), ticket)
+
+    def over(self, ticket: Ticket) -> None:
+        """It was served, and does not come back."""
+        del self._serving[ticket.id]
 
     def remove(self, ticket: Ticket) -> None:
-        del self._tickets[self.index(ticket)]
-        self._by_priority[ticket.priority] -= 1
+        if self._back.pop(ticket.id, None):
+            return
+        row = self._rows[ticket.priority, ticket.tenant]
+        del row[bisect_left(row, _arrival(ticket), key=_arrival)]
+        if not row:
+            del self._rows[ticket.priority, ticket.tenant]
 
     def index(self, ticket: Ticket) -> int:
         """How many are served before it."""
-        return bisect_left(self._tickets, ticket.order, key=_order)
+        if ticket.id in self._back:
+            order = self._back[ticket.id][0]
+        else:
+            row = self._rows[ticket.priority, ticket.tenant]
+            order = self._order(ticket, bisect_left(row, _arrival(ticket), key=_arrival))
+        refused = sum(other < order for other, _ in self._back.values())
+        return refused + sum(self._before(order, row) for row in self._rows.values())
+
+    def first_of(self, tenant: str) -> Ticket | None:
+        rows = [row for (_, whose), row in self._rows.items() if whose == tenant]
+        refused = [found for found in self._back.values() if found[1].tenant == tenant]
+        own = [*((self._order(row[0]), row[0]) for row in rows), *refused]
+        return min(own)[1] if own else None
 
     def waiting(self) -> dict[int, int]:
         """How many, by priority."""
-        return {priority: n for priority, n in self._by_priority.items() if n}
+        waiting = Counter(ticket.priority for _, ticket in self._back.values())
+        for (priority, _), row in self._rows.items():
+            waiting[priority] += len(row)
+        return dict(waiting)
 
     def oldest(self) -> float:
         """When the first of all who wait arrived, whatever their priority."""
-        firsts = (
-            bisect_left(self._tickets, (-priority, float("-inf"), ""), key=_order)
-            for priority in self.waiting()
-        )
-        return min(self._tickets[first].arrived for first in firsts)
+        oldest = min([row[0].arrived for row in self._rows.values()], default=math.inf)
+        return min([oldest, *(ticket.arrived for _, ticket in self._back.values())])
+
+    def _firsts(self) -> list[tuple[Order, Ticket]]:
+        """The next is one of these, whichever tenant's it is."""
+        return [
+            *((self._order(row[0]), row[0]) for row in self._rows.values()),
+            *self._back.values(),
+        ]
+
+    def _order(self, ticket: Ticket, before: int = 0) -> Order:
+        """`before`: how many stand before it in its row."""
+        turn = self._turns[ticket.priority].of(ticket.tenant) + before
+        return (-ticket.priority, turn, ticket.arrived, ticket.id)
+
+    def _before(self, order: Order, row: list[Ticket]) -> int:
+        """How many of the row are served before who has that order."""
+        first = self._order(row[0])
+        if first[0] != order[0]:
+            return len(row) if first < order else 0
+        same = order[1] - first[1]  # where in the row the same turn is
+        tie = 0 <= same < len(row) and self._order(row[same], same) < order
+        return min(max(same, 0), len(row)) + tie

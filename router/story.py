@@ -45,6 +45,7 @@ class Story:
     progress_source: ProgressSource | None = None
     switch: str | None = None  # which one is told
     slots: int = 1  # who is further behind than that is not served as soon as it is ready
+    service_s: float | None = None  # of an answer, the mean
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -56,22 +57,35 @@ class Story:
         return self.phase is not Phase.READY
 
     def after(self, before: Story | None) -> Story:
-        """What is told of one switch does not put off what was promised of it, were it only by
-        the time that a message took."""
-        if before is None or before.switch != self.switch or before.ready_at is None:
+        """What is told of one switch, or of one wait for a turn on the same box, does not put off
+        what was promised of it, were it only by the time that a message took."""
+        if before is None or before.ready_at is None:
+            return self
+        if (before.box, before.switch) != (self.box, self.switch):
             return self
         if self.ready_at is None or self.ready_at <= before.ready_at:
             return self
         return replace(self, ready_at=before.ready_at, eta_source=before.eta_source)
 
-    def _eta(self, position: int, now: float) -> float | None:
-        """None also when it should have been ready by now: then nobody knows."""
-        if self.ready_at is None or self.ready_at < now or position > self.slots:
-            return None
-        return round(self.ready_at - now, 2)
+    def served_in(self, place: int, now: float) -> float | None:
+        """Seconds until who has that place among those for this model is served; None if nobody
+        knows."""
+        if self.phase is not Phase.READY:
+            return self._eta(place, now)
+        return None if self.service_s is None else place * self.service_s / self.slots
 
-    def tell(self, position: int, elapsed: float, now: float) -> Tell:
-        eta = self._eta(position, now)
+    def _eta(self, place: int, now: float) -> float | None:
+        """None also when it should have been ready by now: then nobody knows."""
+        if self.ready_at is None or self.ready_at < now:
+            return None
+        answers = (place - 1) // self.slots  # that each slot gives before
+        if answers and self.service_s is None:
+            return None
+        return self.ready_at - now + answers * (self.service_s or 0.0)
+
+    def tell(self, position: int, elapsed: float, now: float, ahead: int = 0) -> Tell:
+        """`ahead`: how many before it wait for other models; what is promised counts them in."""
+        eta = self._eta(position - ahead, now)
         return Tell(
             model=self.model,
             phase=self.phase,
@@ -81,21 +95,23 @@ class Story:
             box=self.box,
             position=position,
             elapsed_s=round(elapsed, 3),
-            eta_s=eta,
+            eta_s=None if eta is None else round(eta, 2),
             eta_source=None if eta is None else self.eta_source,
             progress=self.progress,
             progress_source=self.progress_source,
         )
 
 
-def story_of(model: str, box: BoxView | None) -> Story:
-    """The switch that makes room for the model; with none, the model's own phase."""
+def story_of(model: str, box: BoxView | None, asked: float) -> Story:
+    """The switch that makes room for the model; with none, the model's own phase. `asked`: since
+    when somebody waits for it."""
     if box is None or box.status is None:
         return Story(model, Phase.IDLE, Step.AWAITING_BOX)
+    known = box.of(model) or ModelStatus(model)
     switch = box.status.switch_to(model)
     if switch is not None:
-        return _switching(model, box, switch)
-    return _waiting(model, box, box.of(model))
+        return _switching(box, known, switch)
+    return _waiting(box, known, asked)
 
 
 def served_on(box: BoxView, ticket: Ticket, now: float) -> Tell:
@@ -105,10 +121,10 @@ def served_on(box: BoxView, ticket: Ticket, now: float) -> Tell:
     return story.tell(position=1, elapsed=now - ticket.arrived, now=now)
 
 
-def _switching(model: str, box: BoxView, switch: Switch) -> Story:
+def _switching(box: BoxView, known: ModelStatus, switch: Switch) -> Story:
     assert box.status is not None
     return Story(
-        model=model,
+        model=known.id,
         phase=switch.phase,
         step=switch.step,
         box=box.name,
@@ -119,12 +135,24 @@ def _switching(model: str, box: BoxView, switch: Switch) -> Story:
         progress=switch.progress,
         progress_source=switch.progress_source,
         switch=switch.id,
-        slots=known.slots if (known := box.of(model)) else 1,
+        slots=known.slots,
+        service_s=known.service_s,
     )
 
 
-def _waiting(model: str, box: BoxView, known: ModelStatus | None) -> Story:
+def _waiting(box: BoxView, known: ModelStatus, asked: float) -> Story:
+    """A box that has nothing new to say says nothing: who asks it then counts from the asking."""
     assert box.status is not None
-    phase = known.phase if known else Phase.IDLE
-    step = Step.AWAITING_SLOT if phase is Phase.READY else Step.AWAITING_TURN
-    return Story(model, phase, step, box=box.name, at=box.status.at)
+    ready, ready_in = known.phase is Phase.READY, known.ready_in_s
+    since = max(box.heard_at, asked)
+    return Story(
+        model=known.id,
+        phase=known.phase,
+        step=Step.AWAITING_SLOT if ready else Step.AWAITING_TURN,
+        box=box.name,
+        at=box.status.at,
+        ready_at=None if ready or ready_in is None else since + ready_in,
+        eta_source="size" if known.load_source == "size" else "history",
+        slots=known.slots,
+        service_s=known.service_s,
+    )

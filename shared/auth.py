@@ -44,6 +44,10 @@ class Key(Settings):
     # `inference`: ask models; `read`: see what is going on, logs too; `admin`: load and unload.
     scopes: tuple[Scope, ...] = Field(min_length=1)
 
+    def caller(self) -> Caller:
+        """Who comes with it."""
+        return Caller(self.name, frozenset(self.scopes))
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -51,6 +55,8 @@ class Caller:
 
     name: str | None
     scopes: frozenset[str]
+    tenant: str = ""  # those of one tenant share their turns; without keys, all are one
+    priority: int = 0
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes
@@ -86,7 +92,7 @@ def _caller(keys: Sequence[Key], headers: Iterable[tuple[bytes, bytes]]) -> Call
         raise Unauthorized(
             "This key is not known here: check it, or ask whoever runs this server for one."
         )
-    return Caller(known[0].name, frozenset(known[0].scopes))
+    return known[0].caller()
 
 
 def _shown(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:

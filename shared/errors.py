@@ -9,6 +9,7 @@
     ├── NotFound             404  not_found, and 405
     ├── DoesNotFit           409  does_not_fit
     ├── TooLarge             413  too_large
+    ├── TenantLimit          429  tenant_limit
     ├── LoadFailed           503  load_failed
     ├── Unavailable          503  queue_full, box_unreachable, shutting_down
     ├── QueueTimeout         504  queue_timeout
@@ -160,6 +161,14 @@ class TooLarge(SwapyardError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The body is larger than {limit} bytes.", code="too_large")
+
+
+class TenantLimit(SwapyardError):
+    """As many requests of one tenant wait as may; others may still come."""
+
+    status = 429
+    type = "rate_limit_error"
+    retry = True
 
 
 class LoadFailed(SwapyardError):

@@ -77,9 +77,9 @@ class Inference:
         asked = read(scope["path_params"]["path"], query, body)
         model = await self._resolve(asked.name)
         voice = self._voice(scope, asked, model)
-        settings = self.config.models.get(model)
-        priority = settings.priority if settings else 0
-        with self.dispatch.place(model, priority, len(body)) as place:
+        came = caller(scope)
+        priority = self.config.priority(model, came)
+        with self.dispatch.place(model, priority, len(body), came.tenant) as place:
             relay = Relay(
                 call=asked,
                 voice=voice,

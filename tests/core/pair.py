@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
-from router.line import LineLimits
+from router.limits import LineLimits
 from router.queue import Ticket
 from shared.status import Phase
 from tests.core.pair_net import Clock, Network

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from router.effects import Effect, Fail, Send
-from router.line import Line, LineLimits
+from router.limits import LineLimits
+from router.line import Line
 from shared.demand import TTL, Demand
 from shared.status import Status
 from tests.core.pair_net import Alarm, Clock, Network

@@ -66,6 +66,11 @@ def view(key: str, *models: ModelStatus, now: float = 0.0, **more: Any) -> BoxVi
 
 
 def ticket(
-    id: str, model: str = "x", arrived: float = 0.0, priority: int = 0, size: int = 0
+    id: str,
+    model: str = "x",
+    arrived: float = 0.0,
+    priority: int = 0,
+    size: int = 0,
+    tenant: str = "",
 ) -> Ticket:
-    return Ticket(id, model, arrived, priority, size)
+    return Ticket(id, model, arrived, priority, size, tenant)

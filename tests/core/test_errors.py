@@ -20,6 +20,7 @@ from shared.errors import (
     NotSupported,
     QueueTimeout,
     SwapyardError,
+    TenantLimit,
     TooLarge,
     Unauthorized,
     Unavailable,
@@ -35,6 +36,7 @@ SURFACE = [
     (NotFound("/v1/models", 405), 405, "invalid_request", False),
     (DoesNotFit("needs 9, has 8"), 409, "does_not_fit", False),
     (TooLarge(10), 413, "too_large", False),
+    (TenantLimit("m", code="tenant_limit"), 429, "tenant_limit", True),
     (LoadFailed("m", "vram_oom", ["a"], None), 503, "load_failed", False),
     (Unavailable("m", code="queue_full"), 503, "queue_full", True),
     (QueueTimeout("x", 600.4), 504, "queue_timeout", True),
@@ -52,7 +54,8 @@ def test_every_error_has_the_shape_of_openai_s(
     said = json.loads(error.body())["error"]
     assert error.status == status
     assert (said["code"], said["message"], said["param"]) == (code, str(error), error.param)
-    assert said["type"] == ("invalid_request_error" if status < 500 else "server_error")
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    assert said["type"] == ("rate_limit_error" if status == 429 else kind)
     assert error.headers()["content-type"] == "application/json"
     assert error.headers()["x-should-retry"] == ("true" if retry else "false")
     assert isinstance(error, SwapyardError)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from router.effects import Effect, Fail, News, Send
-from router.line import Line, LineLimits
+from router.limits import LineLimits
+from router.line import Line
 from router.queue import Ticket
 from shared.demand import ModelDemand
 from shared.errors import LoadFailed
@@ -736,7 +737,7 @@ class History:
             one = self.waiting.pop(effect.ticket.id)  # else: told twice, or out of nothing
             if isinstance(effect, Send):
                 same = [t for t in self.waiting.values() if t.model == one.model]
-                assert all(one.order < other.order for other in same), "out of turn"
+                assert one == min([one, *same], key=by_priority_and_arrival), "out of turn"
                 assert self.line.boxes[effect.box].live
                 self.served[one.id] = (one, effect.box)
                 self.sent[effect.box, one.model] += 1
@@ -764,6 +765,10 @@ class History:
                 assert self.line.tell(one, self.now).position >= 1
         for (box, model), sent in self.sent.items():
             assert self.line.demand(box, self.now).get(model, NONE).sent == sent
+
+
+def by_priority_and_arrival(one: Ticket) -> tuple[int, float, str]:
+    return (-one.priority, one.arrived, one.id)
 
 
 NONE = ModelDemand()

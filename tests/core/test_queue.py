@@ -13,6 +13,10 @@ def queue_of(*tickets: Ticket) -> Queue:
     return queue
 
 
+def by_priority_and_arrival(one: Ticket) -> tuple[int, float, str]:
+    return (-one.priority, one.arrived, one.id)
+
+
 def ids(queue: Queue) -> list[str]:
     return [one.id for one in queue]
 
@@ -32,9 +36,14 @@ def test_higher_priority_comes_first_and_then_who_came_first() -> None:
 def test_a_request_that_comes_back_is_at_its_old_place() -> None:
     first, second, third = (ticket(id, arrived=n) for n, id in enumerate("abc"))
     queue = queue_of(first, second, third)
-    queue.remove(second)
-    assert ids(queue) == ["a", "c"]
-    queue.add(second)
+    assert [queue.serve(), queue.serve()] == [first, second]
+    assert (ids(queue), queue.serves) == (["c"], True)
+    assert first not in queue
+    queue.back(second)
+    queue.back(first)
+    assert queue.serves is False
+    assert [one in queue for one in (first, second, third)] == [True, True, True]
+    assert queue.waiting() == {0: 3}
     assert ids(queue) == ["a", "b", "c"]
 
 
@@ -93,7 +102,7 @@ def test_after_any_history_the_queue_agrees_with_a_sorted_list() -> None:
             one = ticket(str(n), arrived=rng.randrange(20), priority=rng.randrange(-2, 3))
             inside.append(one)
             queue.add(one)
-        assert list(queue) == sorted(inside, key=lambda one: one.order)
+        assert list(queue) == sorted(inside, key=by_priority_and_arrival)
         assert sum(queue.waiting().values()) == len(queue) == len(inside)
         if inside:
             assert queue.oldest() == min(one.arrived for one in inside)

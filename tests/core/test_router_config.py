@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from router.config import RouterConfig
+from shared.auth import Caller
 from shared.settings import Listen, Problems, read
 
 BOX = 'sidecars: [{url: "http://127.0.0.1:8090"}]\n'
@@ -42,7 +43,7 @@ sidecars:
 box_grace: 1s
 progress: {dialect: off, interval: 100ms}
 models: {Qwen/Qwen3: {aliases: [q, q3], progress: {dialect: comments}, priority: -16}, b: {}}
-queue: {max_waiting: 1, max_wait: 2h, max_bytes: 1KB}
+queue: {max_waiting: 1, max_waiting_per_tenant: 1, max_wait: 2h, max_bytes: 1KB}
 max_body: 1MiB
 """, K="hunter2")  # fmt: skip
     assert [box.url for box in config.sidecars] == ["https://box1.lan", "http://[::1]:1"]
@@ -146,3 +147,54 @@ def test_a_router_is_not_opened_to_others_by_accident() -> None:
     assert line.startswith("router.yaml:2: listen: would let other machines in")
     key = f'{{name: laptop, sha256: "{"0" * 64}", scopes: [inference, read]}}'
     assert parse(BOX + f"listen: 0.0.0.0:80\nkeys: [{key}]").keys[0].name == "laptop"
+
+
+def keys(*entries: str) -> str:
+    """`name: further keys` each."""
+    listed = [
+        f"{{name: {name}, sha256: '{n:064}', scopes: [inference], {more}}}"
+        for n, (name, _, more) in enumerate(entry.partition(": ") for entry in entries)
+    ]
+    return f"keys: [{', '.join(listed)}]\n"
+
+
+def test_a_key_s_tenant_is_its_name_until_it_says_another() -> None:
+    text = keys("laptop", "phone: tenant: me, priority: -2")
+    callers = [key.caller() for key in parse(BOX + text).keys]
+    assert [(c.name, c.tenant, c.priority) for c in callers] == [
+        ("laptop", "laptop", 0),
+        ("phone", "me", -2),
+    ]
+    assert callers[0].may("inference")
+
+
+def test_a_tenant_has_a_name_and_a_priority_its_bounds() -> None:
+    assert problems(BOX + keys("a: tenant: '', priority: 17")) == [
+        "router.yaml:2: keys[0].tenant: must not be empty",
+        "router.yaml:2: keys[0].priority: must be at most 16 (got 17)",
+    ]
+
+
+def test_the_priorities_of_key_and_model_add_up_within_the_bounds_of_each() -> None:
+    config = parse(BOX + "models: {urgent: {priority: 10}, idle: {priority: -10}}")
+    of = {n: Caller("k", frozenset(), priority=n) for n in (-9, 0, 3, 9)}
+    assert config.priority("unknown", of[3]) == 3
+    assert config.priority("urgent", of[0]) == 10
+    assert config.priority("urgent", of[3]) == 13
+    assert config.priority("urgent", of[9]) == 16
+    assert config.priority("idle", of[-9]) == -16
+
+
+def test_of_several_tenants_one_alone_may_fill_half_of_the_line() -> None:
+    def limit(text: str) -> int | None:
+        return parse(BOX + text).max_waiting_per_tenant()
+
+    two = keys("a", "b")
+    assert limit("") is None
+    assert limit(keys("a: tenant: me", "b: tenant: me")) is None
+    assert limit(two) == 5000
+    assert limit(two + "queue: {max_waiting: 3}") == 2
+    assert limit(two + "queue: {max_waiting_per_tenant: 7}") == 7
+    assert limit(two + "queue: {max_waiting_per_tenant: null}") == 5000
+    assert limit("queue: {max_waiting_per_tenant: 7}") == 7
+    assert limit(keys("a", "watcher").replace("[inference], }]", "[read], }]")) is None

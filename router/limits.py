@@ -1,0 +1,65 @@
+"""Who may not even wait, and when it makes sense to come back.
+
+Rule 1: beyond its limits the line is closed at once; an error now is worth more than an answer
+never.
+Rule 2: this file does no I/O, reads no clock and never awaits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from router.crowd import Crowd
+from router.failures import queue_full, tenant_limit
+from router.queue import Ticket
+from router.story import Story
+from shared.errors import SwapyardError
+
+SOONEST = 1.0  # seconds; clients round down what is less
+LATEST = 50.0  # seconds: with what is added below, no client is sent away for over a minute
+SPREAD = 0.2  # of the time, to either side: those sent away together do not come back together
+
+
+@dataclass(frozen=True, slots=True)
+class LineLimits:
+    max_waiting: int
+    max_bytes: int
+    max_wait: float  # seconds
+    box_grace: float  # seconds that a lost box is waited for
+    max_waiting_per_tenant: int | None = None  # None: as many as of all together
+
+
+def over_limit(
+    ticket: Ticket, crowd: Crowd, stories: Mapping[str, Story], limits: LineLimits, now: float
+) -> SwapyardError | None:
+    """What a request is told that would have to wait and may not. `stories` by model."""
+    waiting, own = len(crowd), crowd.of_tenant[ticket.tenant]
+    if waiting >= limits.max_waiting or crowd.bytes + ticket.size > limits.max_bytes:
+        served_in = [stories[model].served_in(1, now) for model in crowd.queues]
+        return queue_full(waiting, _come_back(ticket, served_in, crowd, now))
+    if limits.max_waiting_per_tenant is not None and own >= limits.max_waiting_per_tenant:
+        served_in = [
+            stories[model].served_in(queue.index(first) + 1, now)
+            for model, queue in crowd.queues.items()
+            if (first := queue.first_of(ticket.tenant)) is not None
+        ]
+        return tenant_limit(own, _come_back(ticket, served_in, crowd, now))
+    return None
+
+
+def _come_back(
+    ticket: Ticket, served_in: Iterable[float | None], crowd: Crowd, now: float
+) -> float:
+    """In how many seconds a place is free: of those who stand first, one is served. What nobody
+    knows is expected to last as long again as the line has lasted."""
+    known = [seconds for seconds in served_in if seconds is not None]
+    soonest = min(known) if known else now - min(crowd.oldest(), default=now)
+    return spread(min(max(soonest, SOONEST), LATEST), ticket.id)
+
+
+def spread(seconds: float, id: str) -> float:
+    """By the request's own id: the same request is always told the same."""
+    drawn = int.from_bytes(hashlib.blake2b(id.encode(), digest_size=4).digest()) / 2**32
+    return seconds * (1 - SPREAD + 2 * SPREAD * drawn)
