@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from router.limits import LineLimits
 from router.queue import Ticket
 from shared.status import Phase
+from tests.core.pair_hardware import Hardware
 from tests.core.pair_net import Clock, Network
+from tests.core.pair_records import Launch, Program, Request
 from tests.core.pair_router import Router
-from tests.core.pair_sidecar import Launch, Program, Request, Sidecar
+from tests.core.pair_sidecar import Sidecar
 
 FIRST_HEARING = 0.1  # seconds: by then every router has heard every box
 LOCAL = (0.0005, 0.002)  # seconds: the delays that the scheduling rules were tried with
@@ -29,8 +31,10 @@ class Pair:
         boxes: int = 1,
         routers: int = 1,
         room: int = 1,
+        gpus: Sequence[int] = (),
         delays: tuple[float, float] = LOCAL,
         loss: float = 0.0,
+        echoes: float = 0.0,
         patience: float = 120.0,
         max_wait: float = 3600.0,
     ) -> None:
@@ -42,24 +46,35 @@ class Pair:
         self.requests: list[Request] = []
         names = [f"box{n}" for n in range(boxes)]
         self.sidecars = {
-            name: Sidecar(name, programs, room, patience, self.clock, self.net) for name in names
+            name: Sidecar(name, programs, Hardware(room, gpus), patience, self.clock, self.net)
+            for name in names
         }
-        limits = LineLimits(max_waiting=10_000, max_bytes=2**30, max_wait=max_wait, box_grace=15.0)
-        self.routers = [
-            Router(f"router{n}", self.sidecars, limits, self.clock, self.net)
-            for n in range(routers)
-        ]
+        self._limits = LineLimits(
+            max_waiting=10_000, max_bytes=2**30, max_wait=max_wait, box_grace=15.0
+        )
+        self.routers: list[Router] = []
         self._ids = itertools.count()
-        self._connect()
-        self.net.loss = loss
-
-    def _connect(self) -> None:
-        for sidecar in self.sidecars.values():
-            sidecar.watchers.extend(self.routers)
-            sidecar.publish()
+        for _ in range(routers):
+            self.router_starts()
         self.run(FIRST_HEARING)
+        self.net.loss, self.net.echoes = loss, echoes
 
     # What happens.
+
+    def router_starts(self) -> Router:
+        name = f"router{len(self.routers)}"
+        router = Router(name, self.sidecars, self._limits, self.clock, self.net)
+        self.routers.append(router)
+        for sidecar in self.sidecars.values():
+            sidecar.watchers.append(router)
+            router.connected(sidecar)
+        return router
+
+    def vanish(self, box: str, down: float) -> None:
+        """Its power fails: nobody hears of it, and it comes back as one that knows nothing."""
+        for router in self.routers:
+            router.cut_off(box, down)
+        self.sidecars[box].restart(down)
 
     def ask(
         self,

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 
 WAKES_IN_A_ROW = 3  # deadlines at one instant; more is a loop that never sleeps
+LONGEST_ECHO = 5.0  # seconds: by then a router has given a message up
 
 
 class Clock:
@@ -63,11 +64,14 @@ class Alarm:
 
 class Network:
     """`delays`: the shortest and the longest way, in seconds. `loss`: the chance that a single
-    demand or Status is lost; requests and their answers never are."""
+    demand or Status is lost; requests and their answers never are. `echoes`: the chance that a
+    demand comes a second time, late, after newer ones."""
 
-    def __init__(self, clock: Clock, seed: int, delays: tuple[float, float], loss: float) -> None:
+    def __init__(
+        self, clock: Clock, seed: int, delays: tuple[float, float], loss: float, echoes: float = 0.0
+    ) -> None:
         self.random = random.Random(seed)
-        self.loss = loss
+        self.loss, self.echoes = loss, echoes
         self._clock, self._delays = clock, delays
 
     @property
@@ -82,3 +86,31 @@ class Network:
 
     def loses(self) -> bool:
         return self.random.random() < self.loss
+
+    def echo(self) -> float | None:
+        """After how many seconds the same message comes again, if it does."""
+        if self.random.random() >= self.echoes:
+            return None
+        return self.random.uniform(0.0, LONGEST_ECHO)
+
+
+class Link:
+    """The way between one router and one box. While it is cut, what is sent waits."""
+
+    def __init__(self, clock: Clock, net: Network) -> None:
+        self.healed = 0.0  # when it was, or will be
+        self._clock, self._net = clock, net
+
+    @property
+    def is_cut(self) -> bool:
+        return self._clock.now < self.healed
+
+    def cut(self, seconds: float) -> None:
+        self.healed = max(self.healed, self._clock.now + seconds)
+
+    def arrival(self) -> float:
+        """When what is sent now arrives."""
+        return max(self._clock.now, self.healed) + self._net.delay()
+
+    def carry(self, act: Callable[..., None], *args: object) -> None:
+        self._clock.at(self.arrival(), act, *args)

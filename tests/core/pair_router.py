@@ -5,29 +5,35 @@ Rule: what the shell does is done here as it does it; what is decided, the core 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from router.effects import Effect, Fail, Send
 from router.limits import LineLimits
 from router.line import Line
 from shared.demand import TTL, Demand
 from shared.status import Status
-from tests.core.pair_net import Alarm, Clock, Network
-from tests.core.pair_sidecar import Request, Sidecar
+from tests.core.pair_net import Alarm, Clock, Link, Network
+from tests.core.pair_records import Request
+from tests.core.pair_sidecar import Sidecar
+
+SILENCE = 6.0  # seconds, as in the box's client: three missed heartbeats
+GIVEN_UP = 5.0  # seconds, as in the box's client and in the relay: for an answer, to connect
+RECONNECTS = (0.05, 2.0)  # seconds after which a client of a box tries again
 
 
 class Stream:
-    """The events of one box: in order, and some are lost."""
+    """The events of one box: in order, and some are lost. `number`: of the connection."""
 
-    def __init__(self, clock: Clock, net: Network) -> None:
-        self._clock, self._net = clock, net
+    def __init__(self, link: Link, net: Network) -> None:
+        self.number = 0
+        self._link, self._net = link, net
         self._last = 0.0
 
     def arrival(self) -> float | None:
         """When what is sent now arrives, if it does."""
         if self._net.loses():
             return None
-        self._last = max(self._last, self._clock.now + self._net.delay())
+        self._last = max(self._last, self._link.arrival())
         return self._last
 
 
@@ -36,7 +42,7 @@ class Courier:
 
     def __init__(self, router: Router, sidecar: Sidecar, clock: Clock, net: Network) -> None:
         self._router, self._sidecar = router, sidecar
-        self._clock, self._net = clock, net
+        self._clock, self._net, self._link = clock, net, router.links[sidecar.name]
         self._told: object = None
         self._on_the_way = self._changed = False
         self._seq = 0
@@ -60,14 +66,20 @@ class Courier:
         self._seq += 1
         models = self._router.line.demand(self._sidecar.name, self._clock.now)
         demand = Demand(v=1, seq=self._seq, ttl_s=TTL, models=models)
-        self._net.carry(self._arrives, demand, self._key(), self._net.loses())
+        if (echo := self._net.echo()) is not None:
+            self._clock.after(echo, self._link.carry, self._arrives, demand)
+        lost = self._net.loses()
+        if not lost:
+            self._link.carry(self._arrives, demand)
+        answered = self._link.arrival() + self._net.delay()
+        is_told = not lost and self._sidecar.up and not self._link.is_cut
+        told = self._key() if is_told else None
+        given_up = self._clock.now + GIVEN_UP
+        self._clock.at(min(answered, given_up), self._answered, told)
 
-    def _arrives(self, demand: Demand, key: object, lost: bool) -> None:
-        if lost or not self._sidecar.up:
-            key = None
-        else:
+    def _arrives(self, demand: Demand) -> None:
+        if self._sidecar.up:
             self._sidecar.heard(self._router.id, demand)
-        self._net.carry(self._answered, key)
 
     def _answered(self, told: object) -> None:
         self._on_the_way, self._told = False, told
@@ -90,7 +102,9 @@ class Router:
         self.line = Line(limits, list(sidecars))
         self._sidecars = sidecars
         self._clock, self._net = clock, net
-        self._streams = {box: Stream(clock, net) for box in sidecars}
+        self.settled: Callable[[Router], None] = lambda _: None  # called after whatever happened
+        self.links = {box: Link(clock, net) for box in sidecars}
+        self._streams = {box: Stream(self.links[box], net) for box in sidecars}
         self._couriers = {box: Courier(self, s, clock, net) for box, s in sidecars.items()}
         self._boots: dict[str, str] = {}
         self._requests: dict[str, Request] = {}
@@ -107,22 +121,41 @@ class Router:
     # Boxes.
 
     def connected(self, sidecar: Sidecar) -> None:
-        if self.alive:
-            sidecar.publish()  # a new watcher hears how things are now
+        """A new stream of events; how things are now comes first."""
+        if self.alive and sidecar.up:
+            self._streams[sidecar.name].number += 1
+            sidecar.publish()
 
     def published(self, box: str, status: Status) -> None:
-        if (arrival := self._streams[box].arrival()) is not None:
-            self._clock.at(arrival, self._heard, box, status)
+        stream = self._streams[box]
+        if (arrival := stream.arrival()) is not None:
+            self._clock.at(arrival, self._heard, box, stream.number, status)
 
-    def _heard(self, box: str, status: Status) -> None:
+    def _heard(self, box: str, stream: int, status: Status) -> None:
         sidecar, now = self._sidecars[box], self._clock.now
         if not (self.alive and sidecar.up and sidecar.box.boot == status.boot):
             return  # the connection that carried it has ended
+        if stream != self._streams[box].number:
+            return
         if self._boots.get(box) != status.boot:
             self._boots[box] = status.boot
             self._act(self.line.knows(box, sidecar.catalogue(), now))
             self._couriers[box].repeat()
         self._act(self.line.heard(box, status, now))
+
+    def cut_off(self, box: str, seconds: float) -> None:
+        """For so long nothing goes between here and the box; then it all arrives, or, where the
+        box was silent for too long, there is a new stream of events."""
+        self.links[box].cut(seconds)
+        self._clock.after(SILENCE, self._falls_silent, self._sidecars[box])
+
+    def _falls_silent(self, sidecar: Sidecar) -> None:
+        link, stream = self.links[sidecar.name], self._streams[sidecar.name]
+        if link.is_cut and self.alive:
+            stream.number += 1
+            self.lost(sidecar)
+            again = self._net.random.uniform(*RECONNECTS)
+            self._clock.at(link.healed + again, self.connected, sidecar)
 
     def lost(self, sidecar: Sidecar) -> None:
         if self.alive:
@@ -142,10 +175,9 @@ class Router:
         if request.ticket.id in self._requests:
             self._act(self.line.refused(request.ticket, boot, seq, self._clock.now))
 
-    def unreachable(self, request: Request, box: str) -> None:
+    def unreachable(self, request: Request) -> None:
         if request.ticket.id in self._requests:
-            boot, seq = self.line.boxes[box].newest()
-            self._act(self.line.refused(request.ticket, boot, seq, self._clock.now))
+            self._act(self.line.unreachable(request.ticket, self._clock.now))
 
     def leaves(self, request: Request) -> None:
         """Its client hangs up, in whatever state."""
@@ -174,7 +206,8 @@ class Router:
 
     def _hang_up(self, request: Request) -> None:
         if request.launch is not None:
-            self._net.carry(self._sidecars[request.launch.box].done, request, "left")
+            box = request.launch.box
+            self.links[box].carry(self._sidecars[box].done, request, "left")
 
     # What follows.
 
@@ -185,10 +218,18 @@ class Router:
         for effect in effects:
             if isinstance(effect, Send):
                 request = self._requests[effect.ticket.id]
-                self._net.carry(self._sidecars[effect.box].offered, request)
+                self._send(request, effect.box)
             elif isinstance(effect, Fail):
                 request = self._requests[effect.ticket.id]
                 self._clock.after(0.0, self.ended, request, effect.error.code)
         for courier in self._couriers.values():
             courier.look()
         self._alarm.set(self.line.deadline(self._clock.now))
+        self.settled(self)
+
+    def _send(self, request: Request, box: str) -> None:
+        link, given_up = self.links[box], self._clock.now + GIVEN_UP
+        if link.healed < given_up:
+            link.carry(self._sidecars[box].offered, request)
+        else:
+            self._clock.at(given_up, self.unreachable, request)

@@ -10,7 +10,7 @@ import pytest
 
 from shared.demand import TTL
 from tests.core.pair import Pair
-from tests.core.pair_sidecar import Program
+from tests.core.pair_records import Program
 
 LONGEST = 1.3  # of the mean: the longest answer of a client that keeps asking
 SMALL = 0.1  # seconds: what messages and their coalescing may cost

@@ -8,7 +8,7 @@ import pytest
 
 from shared.demand import TTL
 from tests.core.pair import FIRST_HEARING, LOCAL, Pair
-from tests.core.pair_sidecar import Launch, Program, Request
+from tests.core.pair_records import Launch, Program, Request
 
 EPSILON = 1e-6  # seconds
 FAR = (0.0005, 0.03)  # seconds: a network with delays as between two sites

@@ -1,0 +1,105 @@
+"""What happens to requests and to engines, written down. Nothing is judged here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from router.queue import Ticket
+from shared.status import Status
+from sidecar.engine import Model
+from sidecar.estimate import BYTES_PER_SECOND
+from sidecar.machine import Exit, Limits
+from sidecar.memory import Bytes, Need
+from tests.core.pair_net import Link
+
+if TYPE_CHECKING:
+    from tests.core.pair_sidecar import Sidecar
+
+
+@dataclass(frozen=True)
+class Program:
+    """How the engine of one model behaves; times in seconds."""
+
+    load: float = 2.0
+    stop: float = 0.01
+    answer: float = 0.3
+    slots: int = 100
+    need: int = 1
+    on_host: bool = False  # it uses no GPU, even where there are some
+    pinned: bool = False
+    fails: float = 0.0  # the chance that a load ends half way
+    crashes: float = 0.0  # the chance that an answer ends its engine
+    drain: float = 600.0  # the longest that it may take to finish what it has
+
+    def model(self, id: str) -> Model:
+        limits = Limits(start=600.0, stall=300.0, drain=self.drain, stop=10.0)
+        need = Need(self.need, "declared", self.on_host)
+        size = int(self.load * BYTES_PER_SECOND)
+        return Model(id, self.slots, need, limits, size, self.pinned)
+
+
+class Watcher(Protocol):
+    """A router, as a sidecar sees it."""
+
+    id: str
+    links: Mapping[str, Link]  # by box
+
+    def connected(self, sidecar: Sidecar) -> None: ...
+    def lost(self, sidecar: Sidecar) -> None: ...
+    def published(self, box: str, status: Status) -> None: ...
+    def refused(self, request: Request, boot: str, seq: int) -> None: ...
+    def unreachable(self, request: Request) -> None: ...
+    def ended(self, request: Request, end: str) -> None: ...
+    def waiting(self, model: str, box: str) -> list[Request]: ...
+
+
+@dataclass(eq=False)
+class Request:
+    ticket: Ticket
+    router: Watcher
+    answer: float  # seconds that it takes
+    then: Callable[[], None] | None = None  # what its client does next
+    admitted: float | None = None
+    launch: Launch | None = None  # the engine that took it
+    refusals: int = 0
+    ends: list[str] = field(default_factory=list)  # "answered", "left", or the code of an error
+    ended: float = math.inf
+
+    @property
+    def wait(self) -> float:
+        """Seconds until an engine took it, or until its end."""
+        return (self.ended if self.admitted is None else self.admitted) - self.ticket.arrived
+
+
+@dataclass(eq=False)
+class Launch:
+    """One process, from its start to its end."""
+
+    box: str
+    boot: str
+    model: str
+    booking: Bytes
+    program: Program
+    started: float
+    why: str  # it was started
+    looked_at: float  # when its box had last seen what others use
+    waiting_at_start: list[Request]
+    died_of: Exit | None = None  # what it does by itself
+    ready: float | None = None
+    waiting_when_ready: list[Request] = field(default_factory=list)
+    told: float | None = None  # when it was told to go, however politely
+    because: str = ""
+    waiting_when_told: list[Request] = field(default_factory=list)
+    in_flight_when_told: int = 0
+    signalled: float | None = None
+    in_flight_when_signalled: int = 0
+    ended: float = math.inf
+    served: int = 0
+    serving: list[Request] = field(default_factory=list)
+
+    @property
+    def out_of_memory(self) -> bool:
+        return self.died_of is not None and self.died_of.cause == "vram_oom"
