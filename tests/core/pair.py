@@ -20,6 +20,8 @@ from tests.core.pair_sidecar import Sidecar
 
 FIRST_HEARING = 0.1  # seconds: by then every router has heard every box
 LOCAL = (0.0005, 0.002)  # seconds: the delays that the scheduling rules were tried with
+FAILED_PAUSE = 1.0  # seconds that a client waits after an error
+FAR = (0.0005, 0.03)  # seconds: a network with delays as between two sites
 
 
 class Pair:
@@ -106,14 +108,18 @@ class Pair:
             self.ask(self.random.choice(models), at=when, router=router)
 
     def keep_asking(self, model: str, until: float, router: int = 0) -> None:
-        """A client that asks again as soon as it is answered; answers vary by a third."""
+        """A client that asks again as soon as it is answered, and after a second where it was
+        not; answers vary by a third."""
 
-        def again() -> None:
+        def ask() -> None:
             if self.clock.now < until:
                 answer = self.programs[model].answer * self.random.uniform(0.7, 1.3)
-                self.ask(model, router=router, answer=answer, then=again)
+                request = self.ask(model, router=router, answer=answer, then=lambda: again(request))
 
-        again()
+        def again(before: Request) -> None:
+            self.clock.after(0.0 if before.ends == ["answered"] else FAILED_PAUSE, ask)
+
+        ask()
 
     # How it goes on.
 

@@ -5,6 +5,7 @@ Rule: what the shell does is done here as it does it; what is decided, the core 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from router.effects import Effect, Fail, Send
@@ -102,7 +103,9 @@ class Router:
         self.line = Line(limits, list(sidecars))
         self._sidecars = sidecars
         self._clock, self._net = clock, net
-        self.settled: Callable[[Router], None] = lambda _: None  # called after whatever happened
+        # Called after whatever happened, with what followed.
+        self.settled: Callable[[Router, list[Effect]], None] = lambda *_: None
+        self.never_came: Counter[tuple[str, str]] = Counter()  # requests, by box and model
         self.links = {box: Link(clock, net) for box in sidecars}
         self._streams = {box: Stream(self.links[box], net) for box in sidecars}
         self._couriers = {box: Courier(self, s, clock, net) for box, s in sidecars.items()}
@@ -175,9 +178,11 @@ class Router:
         if request.ticket.id in self._requests:
             self._act(self.line.refused(request.ticket, boot, seq, self._clock.now))
 
-    def unreachable(self, request: Request) -> None:
+    def unreachable(self, request: Request, box: str) -> None:
         if request.ticket.id in self._requests:
             self._act(self.line.unreachable(request.ticket, self._clock.now))
+        else:  # its client has left meanwhile
+            self.never_came[box, request.ticket.model] += 1
 
     def leaves(self, request: Request) -> None:
         """Its client hangs up, in whatever state."""
@@ -225,11 +230,11 @@ class Router:
         for courier in self._couriers.values():
             courier.look()
         self._alarm.set(self.line.deadline(self._clock.now))
-        self.settled(self)
+        self.settled(self, effects)
 
     def _send(self, request: Request, box: str) -> None:
         link, given_up = self.links[box], self._clock.now + GIVEN_UP
         if link.healed < given_up:
             link.carry(self._sidecars[box].offered, request)
         else:
-            self._clock.at(given_up, self.unreachable, request)
+            self._clock.at(given_up, self.unreachable, request, box)

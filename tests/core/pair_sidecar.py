@@ -120,7 +120,7 @@ class Sidecar:
         model, now = request.ticket.model, self._clock.now
         back = request.router.links[self.name].carry
         if not self.up:
-            back(request.router.unreachable, request)
+            back(request.router.unreachable, request, self.name)
             return
         self.came[request.router.id, model] += 1
         refusal = self.box.admit(model, request.router.id, now)
@@ -130,6 +130,7 @@ class Sidecar:
             return
         launch = self._running[model]
         launch.served += 1
+        launch.served_after_told += launch.told is not None
         launch.serving.append(request)
         request.admitted, request.launch = now, launch
         if request.ends:  # its client left while it was on the wire

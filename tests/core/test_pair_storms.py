@@ -7,13 +7,11 @@ import random
 import pytest
 
 from shared.demand import TTL
-from tests.core.pair import FIRST_HEARING, LOCAL, Pair
-from tests.core.pair_records import Launch, Program, Request
+from tests.core.pair import FAR, FIRST_HEARING, LOCAL, Pair
+from tests.core.pair_judge import EPSILON, REST, alive_at_start_of, waited_for
+from tests.core.pair_records import Launch, Program
 
-EPSILON = 1e-6  # seconds
-FAR = (0.0005, 0.03)  # seconds: a network with delays as between two sites
 NEVER = 1e9  # seconds
-REST = TTL + 15.0  # seconds after the last end: all that is forgotten late is forgotten then
 
 
 def storm(seed: int, loss: float = 0.0) -> Pair:
@@ -159,22 +157,3 @@ def test_after_the_last_end_everything_comes_to_rest(all_storms: list[Pair]) -> 
         pair.run(pair.clock.now + REST)
         assert pair.is_at_rest()
         assert all(launch.started < still_wanted for launch in pair.launches[begun:])
-
-
-# Readers of what happened.
-
-
-def alive_at_start_of(launch: Launch, pair: Pair) -> list[Launch]:
-    """All that ran on its box then, itself among them."""
-    return [
-        other
-        for other in pair.launches
-        if other.box == launch.box and other.started <= launch.started < other.ended
-    ]
-
-
-def waited_for(launch: Launch, pair: Pair) -> list[Request]:
-    """Who waited for it when it was told to go, so long that its box must have known."""
-    assert launch.told is not None
-    way = 6 * pair.net.longest_way  # demand after news, both behind another that is on its way
-    return [one for one in launch.waiting_when_told if one.ticket.arrived < launch.told - way]
