@@ -312,7 +312,7 @@ class Box:
         """Models that belong here while nobody else wants the room, and are not here."""
         return tuple(
             id
-            for id in (*self._preload, *self._standbys)
+            for id in dict.fromkeys((*self._preload, *self._standbys))
             if id not in self.running and id not in wants and self._may_come_back(id)
         )
 

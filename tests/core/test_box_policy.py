@@ -83,6 +83,11 @@ def test_preloads_are_loaded_at_the_start_as_far_as_there_is_room() -> None:
     assert did(box.tick(0)) == [("c", SPAWN), ("a", SPAWN)]
 
 
+def test_a_preload_that_is_also_a_standby_is_loaded_once() -> None:
+    box = box_with(replace(model("a", 2), standby=True), preload=("a",))
+    assert did(box.tick(0)) == [("a", SPAWN)]
+
+
 def test_a_preload_that_was_sent_away_does_not_come_back_by_itself() -> None:
     box = box_with(model("a"), preload=("a",))
     box.tick(0)
