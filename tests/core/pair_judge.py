@@ -11,6 +11,7 @@ from collections import Counter
 from itertools import pairwise
 
 from router.effects import Effect, Send
+from router.queue import Ticket
 from shared.demand import TTL
 from shared.status import Phase
 from sidecar.memory import add, fits, subtract
@@ -151,7 +152,12 @@ def no_model_starts_again_and_again(pair: Pair) -> None:
 def nobody_of_that_model_comes_before(sent: Send, router: Router) -> None:
     """I8: requests are sent by priority, then by arrival: a refusal costs nobody its place."""
     queue = router.line.waiting().get(sent.ticket.model)
-    assert queue is None or queue.head.order > sent.ticket.order, f"I8: {sent} before {queue.head}"
+    assert queue is None or _place(queue.head) > _place(sent.ticket), f"I8: {sent} too early"
+
+
+def _place(ticket: Ticket) -> tuple[int, float, str]:
+    """Among the requests of one tenant."""
+    return (-ticket.priority, ticket.arrived, ticket.id)
 
 
 def all_that_was_sent_has_come(pair: Pair) -> None:
