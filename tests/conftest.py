@@ -1,8 +1,10 @@
 """What holds for every test: one async backend, and nothing left behind.
 
-Rule: a fixture here guards; what tests use on purpose is in `tests/harness.py`.
+Rule: a fixture here guards, but for the one that compiles; what tests use on purpose is in
+`tests/harness.py`.
 """
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import psutil
 import pytest
 
 HERE = Path(__file__).resolve().parent
+FAKE_NVML = HERE / "fakes" / "fakenvml.c"
 # What was told to end may need a moment more, such as a guard that sees its sidecar's pipe close.
 GRACE_SECONDS = 2.0
 
@@ -18,6 +21,16 @@ GRACE_SECONDS = 2.0
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the fake libnvidia-ml.so.1."""
+    folder = tmp_path_factory.mktemp("nvml")
+    library = folder / "libnvidia-ml.so.1"
+    flags = ("-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
+    subprocess.run(["gcc", *flags, "-o", library, FAKE_NVML], check=True)
+    return folder
 
 
 @pytest.fixture(autouse=True)

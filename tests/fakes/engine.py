@@ -49,6 +49,7 @@ def read_switches(argv: list[str]) -> argparse.Namespace:
     add("--journal", default="", metavar="FILE", help="one JSON line per event is appended")
     add("--reports", action="store_true", help="tells its load and ends as llama-server does")
     add("--loses-line", action="store_true", help="reads the line that ends it, and stays")
+    add("--vram", default="", metavar="[GPU:]MIB", help="takes it evenly of the GPUs it may see")
     switches, others = parser.parse_known_args(argv)
     if others and not switches.reports:  # as llama-server it is given more than it needs to know
         parser.error(f"unrecognized arguments: {' '.join(others)}")
@@ -75,10 +76,34 @@ class Journal:
         os._exit(code)
 
 
+class Vram:
+    """What it takes of the fake GPUs, told to the fake NVML (fakeprocesses.h)."""
+
+    def __init__(self, switch: str) -> None:
+        gpu, _, mib = switch.rpartition(":")
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")  # CUDA's default: all; here, one
+        self._gpus = [gpu] if gpu else [seen for seen in visible.split(",") if seen]
+        self._mib = float(mib or 0)
+
+    def take(self, share: float) -> None:
+        if not self._mib or not self._gpus:
+            return
+        each = int(self._mib * share / len(self._gpus))
+        file = os.path.join(self._folder(), str(os.getpid()))
+        with open(f"{file}.draft", "w") as draft:
+            draft.writelines(f"{gpu} {each}\n" for gpu in self._gpus)
+        os.rename(draft.name, file)
+
+    def _folder(self) -> str:
+        with open(os.environ["FAKE_NVML"]) as driver:
+            return next(line.split()[1] for line in driver if line.startswith("processes "))
+
+
 class Engine:
     def __init__(self, switches: argparse.Namespace, journal: Journal) -> None:
         self._switches = switches
         self._journal = journal
+        self._vram = Vram(switches.vram)
         self._ready = False
         self.awaits_line = False  # ready, and no signal ends it before the line
         self._numbers = itertools.count(1)
@@ -103,12 +128,14 @@ class Engine:
 
     async def _load(self) -> None:
         say("loading model")
+        self._vram.take(0.5)
         for share in (0.0, 0.25, 0.5, 0.75):
             self._report("loading", {"value": share})
             if share == 0.5 and self._switches.crash_at == "load":
                 self._journal.exit(1, "fake engine: crashed half-way through the load")
             await asyncio.sleep(self._switches.load_seconds / 4)
         self._report("loading", {"value": 1.0})
+        self._vram.take(1.0)
         self._ready, self.awaits_line = True, self._switches.reports
         self._journal.write("ready")
         say("ready")

@@ -9,6 +9,11 @@
 //   hang FUNCTION                                   it does not return while this line is there
 //   lost INDEX                                      that GPU is lost, until NVML is initialised
 //                                                   again after the line has gone
+//   processes FOLDER                                the programs on the GPUs, in `fakeprocesses.h`
+//   foreign-pids                                    they are listed by other pids, as to a container
+//   untold-use                                      listed, but not what they use, as on Windows
+//   graphics                                        listed among those that draw, too
+//   lag SECONDS                                     their memory stays used for so long after them
 //
 // Without the file there is no driver.
 // gcc -Wall -Wextra -Werror -shared -fPIC -o libnvidia-ml.so.1 fakenvml.c
@@ -17,6 +22,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "fakeprocesses.h"
 
 // nvml.h: nvmlReturn_t
 enum {
@@ -30,15 +37,17 @@ enum {
     ARGUMENT_VERSION_MISMATCH = 25,
 };
 
-// nvml.h: nvmlMemory_t, nvmlMemory_v2_t, nvmlUtilization_t
-typedef unsigned long long bytes_t;
+// nvml.h: nvmlMemory_t, nvmlMemory_v2_t, nvmlUtilization_t, nvmlProcessInfo_t
 typedef struct { bytes_t total, free, used; } memory_t;
 typedef struct { unsigned version; bytes_t total, reserved, free, used; } memory_v2_t;
 typedef struct { unsigned gpu, memory; } utilisation_t;
+typedef struct { unsigned pid; bytes_t used; unsigned gpu_instance, compute_instance; } process_t;
 #define MEMORY_V2 (sizeof(memory_v2_t) | 2 << 24)
+#define VALUE_NOT_AVAILABLE (~0ULL)
 
 #define GPUS 16
 #define MIB (1ULL << 20)
+#define FOREIGN (1u << 30)  // above every pid of Linux
 
 typedef struct {
     bytes_t total, reserved, used;
@@ -50,6 +59,9 @@ typedef struct {
     int count;
     gpu_t gpus[GPUS];
     int lost[GPUS];
+    char processes[256];
+    double lag;
+    int foreign_pids, untold_use, graphics;
     int failure;  // what the function that asks must return
     int hangs;    // or that it must not return at all
 } box_t;
@@ -73,6 +85,12 @@ static void read_line(const char *line, const char *function, box_t *box) {
         box->hangs = 1;
     else if (sscanf(line, "lost %d", &number) == 1 && number >= 0 && number < GPUS)
         box->lost[number] = 1;
+    else if (sscanf(line, "processes %255s", box->processes) != 1 &&
+             sscanf(line, "lag %lf", &box->lag) != 1) {
+        box->foreign_pids |= !strcmp(line, "foreign-pids\n");
+        box->untold_use |= !strcmp(line, "untold-use\n");
+        box->graphics |= !strcmp(line, "graphics\n");
+    }
 }
 
 static void read_box(const char *function, box_t *box) {
@@ -104,20 +122,57 @@ static int ask_initialised(const char *function, box_t *box) {
     return failure ? failure : initialised ? SUCCESS : UNINITIALIZED;
 }
 
+static int ask_box(const char *function, void *device, box_t *box, int *index) {
+    int failure = ask_initialised(function, box);
+
+    *index = (char *)device - devices;
+    if (failure)
+        return failure;
+    if (*index < 0 || *index >= box->count)
+        return INVALID_ARGUMENT;
+    seen_lost[*index] |= box->lost[*index];
+    return seen_lost[*index] ? GPU_IS_LOST : SUCCESS;
+}
+
+static int programs_of(const box_t *box, int index, program_t *programs) {
+    return programs_on(index, box->gpus[index].uuid, box->processes, box->lag, programs);
+}
+
 static int ask_device(const char *function, void *device, gpu_t *gpu) {
+    program_t programs[PROGRAMS];
     box_t box;
-    int failure = ask_initialised(function, &box);
-    long index = (char *)device - devices;
+    int index, failure = ask_box(function, device, &box, &index);
 
     if (failure)
         return failure;
-    if (index < 0 || index >= box.count)
-        return INVALID_ARGUMENT;
-    seen_lost[index] |= box.lost[index];
-    if (seen_lost[index])
-        return GPU_IS_LOST;
     *gpu = box.gpus[index];
+    for (int n = programs_of(&box, index, programs); n--;)
+        gpu->used += programs[n].mib;
     return SUCCESS;
+}
+
+static int list(const char *function, void *device, unsigned *count, process_t *processes) {
+    program_t programs[PROGRAMS];
+    unsigned room = *count;
+    box_t box;
+    int index, failure = ask_box(function, device, &box, &index);
+
+    if (failure)
+        return failure;
+    *count = 0;
+    if (strstr(function, "Graphics") && !box.graphics)
+        return SUCCESS;
+    for (int n = programs_of(&box, index, programs); n--;) {
+        if (!programs[n].alive)
+            continue;
+        if (processes && *count < room)
+            processes[*count] = (process_t){
+                .pid = programs[n].listed + (box.foreign_pids ? FOREIGN : 0),
+                .used = box.untold_use ? VALUE_NOT_AVAILABLE : programs[n].mib * MIB,
+            };
+        ++*count;
+    }
+    return *count > room ? INSUFFICIENT_SIZE : SUCCESS;
 }
 
 static int put(char *buffer, unsigned size, const char *text) {
@@ -224,4 +279,12 @@ int nvmlDeviceGetUtilizationRates(void *device, utilisation_t *utilisation) {
         return NOT_SUPPORTED;
     *utilisation = (utilisation_t){.gpu = gpu.utilisation};
     return SUCCESS;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, process_t *processes) {
+    return list(__func__, device, count, processes);
+}
+
+int nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, unsigned *count, process_t *processes) {
+    return list(__func__, device, count, processes);
 }
