@@ -27,7 +27,7 @@ from pydantic.fields import FieldInfo
 from router.config import RouterConfig
 from shared.auth import Digest
 from shared.settings import ConfigPath, Duration, Listen, ModelId, Settings, Size
-from sidecar.config import SidecarConfig
+from sidecar.config import Gpus, SidecarConfig
 from sidecar.machine import phase_diagram
 
 FOLDER = Path(__file__).resolve().parent
@@ -41,6 +41,7 @@ MARKED = (
     (ConfigPath, "path"),
     (ModelId, "model id"),
     (Digest, "64 hex digits"),
+    (Gpus, "`auto`, `none`, whole number, list of indexes and UUIDs"),
 )
 WORDS = {get_args(hint)[1]: word for hint, word in MARKED}
 ENGINES = ("llama.cpp", "embedded", "command")

@@ -19,7 +19,7 @@ from sidecar.demand import Demands, Want
 from sidecar.engine import Do, Engine, Model, Refusal
 from sidecar.estimate import History, Measured
 from sidecar.machine import Effect, Exit, Fact, Machine
-from sidecar.memory import Bytes, does_not_fit, placements, subtract
+from sidecar.memory import NO_UUIDS, Bytes, fits, subtract, with_lost
 from sidecar.plan import Candidate, Claim, Facts, Plan, Rules, Wait
 from sidecar.planner import plan
 from sidecar.prospects import Outlook, Prospect
@@ -40,12 +40,7 @@ class Box:
         self.boot = boot
         self.capacity = capacity  # what engines may take, by pool
         self.engines = {
-            id: Engine(
-                model,
-                Machine(model.limits, now),
-                History(model.size),
-                placements(model.need, capacity),
-            )
+            id: Engine(model, Machine(model.limits, now), History(model.size))
             for id, model in models.items()
         }
         self.switches = Switches(boot)
@@ -65,6 +60,7 @@ class Box:
         self._rules = rules
         self.taken_by_strangers: Bytes = {}
         self._replan_at = math.inf
+        self.supplied(capacity)
 
     # What happens.
 
@@ -72,6 +68,16 @@ class Box:
         """What an earlier sidecar has measured on this box."""
         for model, known in measured.items():
             self.engines[model].history.measured = known
+
+    def supplied(
+        self, capacity: Bytes, uuids: Mapping[str, str] = NO_UUIDS, trouble: str | None = None
+    ) -> None:
+        """What engines may take, before what others take of it is told by `strangers`: GPUs come,
+        get lost (`trouble` says why) and come back. Engines on one that is lost live on."""
+        self.capacity = with_lost(capacity, self.capacity)
+        self.claims = tuple(claim for claim in self.claims if fits(claim.booking, self.capacity))
+        for engine in self.engines.values():
+            self.news |= engine.place(self.capacity, uuids, trouble)
 
     def heard(self, router: str, demand: Demand, now: float) -> list[Do]:
         self.changed |= self.demands.heard(router, demand, now)
@@ -183,9 +189,7 @@ class Box:
     def fit_problem(self, model: str) -> str | None:
         """Why this box can never hold the model, if so."""
         engine = self.engines[model]
-        if engine.placements:
-            return None
-        return f"{model} {does_not_fit(engine.model.need, self.capacity)}"
+        return None if engine.may_run else f"{model} {engine.misfit}"
 
     # What follows.
 
@@ -306,7 +310,7 @@ class Box:
     def wants(self) -> dict[str, Want]:
         """All who wait for a model that this box can hold, operators among them."""
         wants = self.demands.wants(lambda id: self.engines[id].machine.load_failed_at)
-        return {id: want for id, want in wants.items() if self.engines[id].placements}
+        return {id: want for id, want in wants.items() if self.engines[id].may_run}
 
     def _extras(self, wants: Mapping[str, Want]) -> tuple[str, ...]:
         """Models that belong here while nobody else wants the room, and are not here."""
@@ -321,9 +325,10 @@ class Box:
         return bool(engine.placements) and id not in self.obstacles and not engine.dismissed
 
     def _claim(self, claim: Claim) -> Claim:
-        """As it was made; a claim on the whole box, as large as the box is now."""
+        """As it was made; one on all of some pools, as large as these are now."""
         if self.engines[claim.model].model.need.bytes is None:
-            return replace(claim, booking=self._whole_box())
+            whole = self._whole_box()
+            return replace(claim, booking={pool: whole[pool] for pool in claim.booking})
         return claim
 
     def _whole_box(self) -> Bytes:

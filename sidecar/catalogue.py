@@ -95,8 +95,10 @@ def _need(
     config: ModelConfig, engine: str, size: int | None, shape: Shape | None, context: int | None
 ) -> Need:
     on_host = engine == "embedded" or config.gpus == "none"
+    gpus = None if on_host or isinstance(config.gpus, str) else config.gpus
     if config.vram is not None:
-        return Need(config.vram, "declared", on_host)
+        return Need(config.vram, "declared", on_host, gpus)
     if size is not None and shape is not None:
-        return Need(memory_need(size, shape, context or DEFAULT_CONTEXT), "estimated", on_host)
-    return Need(size, "estimated" if size else "unknown", on_host)
+        need = memory_need(size, shape, context or DEFAULT_CONTEXT)
+        return Need(need, "estimated", on_host, gpus)
+    return Need(size, "estimated" if size else "unknown", on_host, gpus)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from shared.program import Program
 from shared.settings import ConfigPath, Duration, Listen, ModelId, Refusals, Settings, Size
+from sidecar.memory import MOST_GPUS
 
 # llama.cpp divides one unified KV cache among its slots; what a command starts is mostly a server
 # that batches (vLLM, SGLang) and is slow when it is fed one by one.
@@ -25,6 +26,43 @@ _WORD = re.compile(r"\{[a-z_]+\}")
 
 def _slots(model: dict[str, Any]) -> int:
     return _SLOTS[model["engine"]]
+
+
+# NVIDIA's and AMD's; by its place on the PCI bus, one of AMD's that has none.
+_UUID = re.compile(r"GPU-[0-9A-Za-z-]+|[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+
+
+def _gpus(value: object) -> object:
+    if isinstance(value, list):
+        return _listed(value)
+    text = str(value)
+    if text in ("auto", "none"):
+        return text
+    if not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise ValueError("must be auto, none, how many, or a list of indexes and UUIDs")
+    if not 1 <= int(text) <= MOST_GPUS:
+        raise ValueError(f"must be from 1 to {MOST_GPUS}, or none")
+    return int(text)
+
+
+def _listed(gpus: list[object]) -> tuple[int | str, ...]:
+    if not 1 <= len(gpus) <= MOST_GPUS:
+        raise ValueError(f"must list from 1 to {MOST_GPUS} GPUs; for no GPU write none")
+    texts = [str(it) for it in gpus]
+    refused = [((n,), why) for n, it in enumerate(texts) if (why := _refused(it, texts[:n]))]
+    if refused:
+        raise Refusals(refused)
+    return tuple(int(it) if it.isdigit() else it for it in texts)
+
+
+def _refused(gpu: str, before: list[str]) -> str | None:
+    if not re.fullmatch(r"0|[1-9][0-9]{0,3}", gpu) and not _UUID.fullmatch(gpu):
+        return f"must be a GPU's index or UUID, as `GET /gpus` shows them (got {gpu[:60]!r})"
+    return f"is listed twice (got {gpu[:60]!r})" if gpu in before else None
+
+
+# How many, or which ones: `none` books on the host's memory.
+Gpus = Annotated[Literal["auto", "none"] | int | tuple[int | str, ...], BeforeValidator(_gpus)]
 
 
 class ModelConfig(Settings):
@@ -44,7 +82,9 @@ class ModelConfig(Settings):
     health: str = "/health"  # 2xx = ready; llama-server, vLLM and SGLang all have it
     served_name: str = ""  # what the engine is told as `model`; unset: the id
     vram: Size | None = None  # None: estimated from the GGUF file
-    gpus: Literal["auto", "none"] = "auto"  # none: books on the host's memory
+    # auto: any one; a number: so many, evenly; a list: exactly those, evenly and in that order;
+    # none: books on the host's memory
+    gpus: Gpus = "auto"
     context_length: int | None = Field(default=None, ge=1)  # None: what the GGUF header says
     slots: int = Field(ge=1, default_factory=_slots)  # requests at a time
     # Unload after this long without a request; 0: as soon as it is idle. `never`: whoever needs the
@@ -83,6 +123,13 @@ class ModelConfig(Settings):
             who = engine or "without `engine`, a model"
             raise ValueError(f"is for `engine: command`; {who} takes `path` and `args`")
         return command
+
+    @field_validator("gpus")
+    @classmethod
+    def _embedded_has_none(cls, gpus: object, info: ValidationInfo) -> object:
+        if info.data.get("engine") == "embedded" and gpus not in ("auto", "none"):
+            raise ValueError("is for engines on a GPU; `engine: embedded` runs on the processor")
+        return gpus
 
     @field_validator("args", "command", "stop_command")
     @classmethod

@@ -6,6 +6,7 @@ Rule: nothing is decided here; `machine.py` owns the phase, `planner.py` residen
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,7 +14,7 @@ from shared.status import Phase
 from sidecar.estimate import UNKNOWN_LOAD, History, Load
 from sidecar.habits import Habits
 from sidecar.machine import Effect, Limits, Machine
-from sidecar.memory import Bytes, Need
+from sidecar.memory import Bytes, Need, does_not_fit, placements
 from sidecar.plan import Candidate, Resident
 from sidecar.visits import grace
 
@@ -41,7 +42,8 @@ class Engine:
     model: Model
     machine: Machine
     history: History
-    placements: tuple[Bytes, ...]
+    placements: tuple[Bytes, ...] = ()
+    misfit: str = ""  # why there is none
     booking: Bytes = field(default_factory=dict)
     because: str = ""  # why it was last told to come or to go
     load: Load | None = None  # that is under way
@@ -49,9 +51,24 @@ class Engine:
     keep_alive: float | None = None  # as the last request wished; None: as configured
     dismissed: bool = False  # by hand: it does not come back by itself
 
+    def place(self, capacity: Bytes, uuids: Mapping[str, str], trouble: str | None) -> bool:
+        """Where the box could hold it now. True if that has changed."""
+        need, before = self.model.need, (self.placements, self.misfit)
+        self.placements = placements(need, capacity, uuids)
+        why = f" ({trouble})" if trouble and not need.on_host else ""
+        self.misfit = "" if self.placements else does_not_fit(need, capacity, uuids) + why
+        return before != (self.placements, self.misfit)
+
+    @property
+    def may_run(self) -> bool:
+        """Somewhere on this box, or it runs already: on a GPU that is lost, for one."""
+        return bool(self.placements or self.booking)
+
     def candidate(self, whole_box: Bytes) -> Candidate:
         """What the planner must know to start it."""
-        possible = (whole_box,) if self.model.need.bytes is None else self.placements
+        possible = self.placements
+        if self.model.need.bytes is None:
+            possible = tuple({pool: whole_box[pool] for pool in it} for it in possible)
         return Candidate(possible, self.load_s, self.machine.retry_at, self.model.standby)
 
     def resident(self, now: float) -> Resident:

@@ -11,12 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Literal
 
 from shared.status import MemorySource
 
 HOST = "host"
 
 Bytes = Mapping[str, int]  # by pool
+Pools = tuple[str, ...]
+NO_UUIDS: Mapping[str, str] = {}
+
+# Of 16 GPUs there are 12,870 choices of 8, each of which the planner looks at; no box has more.
+MOST_GPUS = 16
 
 
 def gpu(index: int) -> str:
@@ -38,6 +45,8 @@ class Gpu:
     total: int  # bytes for programs: without those that the driver keeps, where it tells them
     used: int
     utilisation: int | None  # percent; None: it does not tell, for example under MIG
+    vendor: Literal["nvidia", "amd"] = "nvidia"
+    ordinal: int | None = None  # among its maker's, where programs know it by no UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +64,9 @@ class Memory:
     gpus: tuple[Gpu, ...] = ()
     problem: str | None = None
     # What the processes of one session take of each pool, by the process that leads it, as far as
-    # the drivers tell.
+    # the drivers tell: where NVML's pids are not ours there is no entry for its GPUs, never a zero.
     uses: Mapping[int, Bytes] = field(default_factory=dict)
+    drivers: Mapping[str, str] = field(default_factory=dict)  # "ok", or why it shows no GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,9 @@ class Need:
     bytes: int | None
     source: MemorySource
     on_host: bool  # an engine that uses no GPU
+    # How many, evenly, or which ones, by index or UUID, in the order in which the engine is to see
+    # them. None: any one, or the host where there is none.
+    gpus: int | tuple[int | str, ...] | None = None
 
 
 def capacity(seen: Memory, limit: int | None) -> Bytes:
@@ -74,28 +87,114 @@ def capacity(seen: Memory, limit: int | None) -> Bytes:
     return {gpu(g.index): g.total for g in seen.gpus} | {HOST: host}
 
 
+def uuids(seen: Memory) -> dict[str, str]:
+    """The pool of each GPU by its UUID."""
+    return {g.uuid: gpu(g.index) for g in seen.gpus}
+
+
+def with_lost(now: Bytes, before: Bytes) -> Bytes:
+    """What engines may take now. Of a GPU that was there before and is not now, nothing: a box
+    that has lost one is not a box that has none, where engines run on the host."""
+    return {**dict.fromkeys(before, 0), **now}
+
+
 def strangers(seen: Memory, booked: Bytes) -> Bytes:
     """What others use of the GPUs: all that we have not booked."""
     return {gpu(g.index): max(0, g.used - booked.get(gpu(g.index), 0)) for g in seen.gpus}
 
 
-def placements(need: Need, capacity: Bytes) -> tuple[Bytes, ...]:
+def placements(
+    need: Need, capacity: Bytes, uuids: Mapping[str, str] = NO_UUIDS
+) -> tuple[Bytes, ...]:
     """Each way in which the box could ever hold it; none if it can never fit."""
+    bookings = (_booking(need, pools, capacity) for pools in _choices(need, capacity, uuids))
+    return tuple(booking for booking in bookings if fits(booking, capacity))
+
+
+def _choices(need: Need, capacity: Bytes, uuids: Mapping[str, str]) -> Iterable[Pools]:
+    there = _usable(capacity)
+    if _on_host(need, capacity):
+        return [tuple(capacity) if need.bytes is None else (HOST,)]
+    match need.gpus:
+        case None if need.bytes is None:
+            return [tuple(capacity)] if there else []
+        case None:
+            return [(pool,) for pool in there]
+        case int(count):
+            return combinations(there[:MOST_GPUS], count)
+        case names:
+            pools = tuple(_pool(name, uuids) for name in names)
+            return [pools] if set(pools) <= set(there) and len(set(pools)) == len(pools) else []
+
+
+def _booking(need: Need, pools: Pools, capacity: Bytes) -> Bytes:
+    """Evenly, or all that they have."""
     if need.bytes is None:
-        return (dict(capacity),)
-    pools = [pool for pool in capacity if pool != HOST]
-    if need.on_host or not pools:
-        pools = [HOST]
-    return tuple({pool: need.bytes} for pool in pools if need.bytes <= capacity[pool])
+        return {pool: capacity[pool] for pool in pools}
+    return dict.fromkeys(pools, _each(need.bytes, len(pools)))
 
 
-def does_not_fit(need: Need, capacity: Bytes) -> str:
+def _on_host(need: Need, capacity: Bytes) -> bool:
+    """Also what may have any GPU, on a box that has none and has lost none."""
+    return need.on_host or (need.gpus is None and capacity.keys() <= {HOST})
+
+
+def _usable(capacity: Bytes) -> Pools:
+    return tuple(pool for pool, size in capacity.items() if pool != HOST and size)
+
+
+def _pool(name: int | str, uuids: Mapping[str, str]) -> str:
+    return gpu(name) if isinstance(name, int) else uuids.get(name, name)
+
+
+def _each(size: int, count: int) -> int:
+    return -(-size // count)
+
+
+def does_not_fit(need: Need, capacity: Bytes, uuids: Mapping[str, str] = NO_UUIDS) -> str:
     """The sum, in words, for a model without any placement."""
-    assert need.bytes is not None, "an unknown need always fits"
-    gpus = [size for pool, size in capacity.items() if pool != HOST]
-    if need.on_host or not gpus:
+    if _on_host(need, capacity):
+        assert need.bytes is not None, "the whole box holds what nobody knows"
         return f"needs {gib(need.bytes)}, the limit for engines is {gib(capacity[HOST])}"
-    return f"needs {gib(need.bytes)}, the largest GPU has {gib(max(gpus))}"
+    if isinstance(need.gpus, tuple):
+        return _not_on(need.gpus, need.bytes, capacity, uuids)
+    return _not_on_any(need.gpus or 1, need.bytes, capacity)
+
+
+def _not_on_any(count: int, size: int | None, capacity: Bytes) -> str:
+    there = [capacity[pool] for pool in _usable(capacity)]
+    if len(there) < count or size is None:
+        wanted = "a GPU" if count == 1 else f"{count} GPUs"
+        return f"needs {wanted}, this box has {len(there) or 'none'}"
+    if count == 1:
+        return f"needs {gib(size)}, the largest GPU has {gib(max(there))}"
+    each = _each(size, count)
+    enough = sum(it >= each for it in there)
+    return (
+        f"needs {gib(each)} on each of {count} GPUs, "
+        f"{enough or 'none'} of the {len(there)} here has that much"
+    )
+
+
+def _not_on(
+    names: tuple[int | str, ...], size: int | None, capacity: Bytes, uuids: Mapping[str, str]
+) -> str:
+    by_pool = {_pool(name, uuids): _spoken(name) for name in names}
+    missing = [said for pool, said in by_pool.items() if pool not in _usable(capacity)]
+    if missing:
+        return f"needs {' and '.join(missing)}, which cannot be seen"
+    if size is None or len(by_pool) < len(names):
+        return "names one GPU by its index and by its UUID"
+    each = gib(_each(size, len(names)))
+    least = gib(min(capacity[pool] for pool in by_pool))
+    if len(names) == 1:
+        return f"needs {each} on {_spoken(names[0])}, which has {least}"
+    whom = " and ".join(by_pool.values())
+    return f"needs {each} on each of {whom}, the smallest of which has {least}"
+
+
+def _spoken(name: int | str) -> str:
+    return f"GPU {name}" if isinstance(name, int) else name
 
 
 def fits(booking: Bytes, room: Bytes) -> bool:

@@ -291,6 +291,81 @@ def test_a_model_that_can_never_fit_is_told_so_and_never_started() -> None:
     assert box.fit_problem("big") == "big needs 11.0 GiB, the largest GPU has 0.0 GiB"
 
 
+# GPUs that come and go.
+
+LOST = "GPU 0: lost"
+
+
+def test_a_gpu_that_comes_later_can_be_used() -> None:
+    box = make_box(capacity={HOST: 1})
+    assert box.heard("r", says(1, a=1), 0) == []
+    assert box.fit_problem("a") == "a needs 0.0 GiB, the limit for engines is 0.0 GiB"
+    box.supplied(GPU)
+    assert box.news
+    assert did(box.strangers({"gpu0": 0}, 1)) == [("a", SPAWN)]
+    assert box.engines["a"].booking == {"gpu0": 8}
+
+
+def test_nothing_starts_on_a_lost_gpu_until_it_is_back_and_who_wants_to_is_told_why() -> None:
+    box = make_box()
+    box.supplied({HOST: 8}, trouble=LOST)
+    assert box.heard("r", says(1, a=1), 0) == []
+    assert box.fit_problem("a") == "a needs a GPU, this box has none (GPU 0: lost)"
+    assert box.wants() == {}
+    box.supplied(GPU)
+    assert did(box.strangers({}, 1)) == [("a", SPAWN)]
+
+
+def test_an_engine_on_a_lost_gpu_is_left_alone_as_long_as_it_lives() -> None:
+    box = loaded(make_box(), "a")
+    box.supplied({HOST: 8}, trouble=LOST)
+    assert (box.fit_problem("a"), bool(box.fit_problem("b"))) == (None, True)
+    assert did(box.heard("r", says(1, a=1, b=1), 1)) == []
+    assert box.wants().keys() == {"a"}
+    assert box.admit("a", "r", 1) is None
+    box.release("a", 1, 2)
+    box.saw("a", Fact.EXITED, 2, Exit("crashed", "its GPU is lost"))
+    assert box.fit_problem("a") == "a needs a GPU, this box has none (GPU 0: lost)"
+
+
+def test_room_that_was_promised_on_a_gpu_is_not_promised_any_more_when_it_is_lost() -> None:
+    box = loaded(make_box(capacity={"gpu0": 10, "gpu1": 6, HOST: 8}), "a")
+    assert did(box.heard("r", says(1, b=1), 1)) == [("a", STOP)]
+    assert [claim.booking for claim in box.claims] == [{"gpu0": 8}]
+    box.supplied({"gpu1": 10, HOST: 8}, trouble=LOST)
+    assert box.claims == ()
+    assert did(box.strangers({}, 2)) == [("b", SPAWN)]
+    assert box.engines["b"].booking == {"gpu1": 8}
+
+
+def test_a_look_that_shows_nothing_new_is_no_news() -> None:
+    box = make_box()
+    box.supplied({HOST: 8}, trouble=LOST)
+    box.news = False
+    box.supplied({HOST: 8}, trouble=LOST)
+    assert not box.news
+
+
+def test_a_model_finds_its_gpu_by_its_uuid() -> None:
+    need = Need(8, "declared", False, ("GPU-b",))
+    box = make_box(Model("a", 4, need, LIMITS), capacity={"gpu0": 10, "gpu1": 10, HOST: 8})
+    assert box.fit_problem("a") == "a needs GPU-b, which cannot be seen"
+    box.supplied(box.capacity, {"GPU-a": "gpu0", "GPU-b": "gpu1"})
+    assert did(box.load("a", 0)) == [("a", SPAWN)]
+    assert box.engines["a"].booking == {"gpu1": 8}
+
+
+def test_a_model_of_unknown_need_takes_all_of_its_gpu_but_for_what_strangers_took() -> None:
+    unknown = Model("a", 4, Need(None, "unknown", False, (1,)), LIMITS)
+    capacity = {"gpu0": 10, "gpu1": 10, HOST: 8}
+    box = loaded(make_box(unknown, model("b"), model("c"), capacity=capacity), "b", "c")
+    box.strangers({"gpu1": 1}, 1)
+    assert did(box.heard("r", says(1, a=1), 1)) == [("c", STOP)]
+    box.strangers({"gpu1": 2}, 2)  # more than when its room was promised
+    [start] = box.saw("c", Fact.EXITED, 2)
+    assert start == Do("a", SPAWN, {"gpu1": 8})
+
+
 # By hand.
 
 

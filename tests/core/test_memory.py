@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from sidecar.memory import (
     HOST,
     Gpu,
@@ -15,11 +17,15 @@ from sidecar.memory import (
     placements,
     strangers,
     subtract,
+    uuids,
+    with_lost,
 )
 
 GIB = 2**30
 TWO_GPUS = {"gpu0": 24 * GIB, "gpu1": 8 * GIB, HOST: 16 * GIB}
 NO_GPU = {HOST: 16 * GIB}
+UUIDS = {"GPU-0": "gpu0", "GPU-1": "gpu1"}
+Gpus = int | tuple[int | str, ...] | None
 
 
 def seen(*used: int) -> Memory:
@@ -68,6 +74,97 @@ def test_a_model_that_can_never_fit_is_told_the_sum() -> None:
         need = Need(25 * GIB, "declared", on_host)
         assert placements(need, pools) == ()
         assert does_not_fit(need, pools) == sum
+
+
+# Which GPUs.
+
+
+def needs(gib: int | None, gpus: Gpus) -> Need:
+    return Need(None if gib is None else gib * GIB, "declared", False, gpus)
+
+
+def test_a_model_for_several_gpus_takes_the_same_of_each_of_them() -> None:
+    three = {**TWO_GPUS, "gpu2": 24 * GIB}
+    assert placements(needs(16, 2), three) == (
+        {"gpu0": 8 * GIB, "gpu1": 8 * GIB},
+        {"gpu0": 8 * GIB, "gpu2": 8 * GIB},
+        {"gpu1": 8 * GIB, "gpu2": 8 * GIB},
+    )
+    assert placements(needs(40, 2), three) == ({"gpu0": 20 * GIB, "gpu2": 20 * GIB},)
+    assert placements(needs(24, 3), three) == (dict.fromkeys(("gpu0", "gpu1", "gpu2"), 8 * GIB),)
+    odd = Need(5, "declared", False, 2)
+    assert placements(odd, TWO_GPUS) == ({"gpu0": 3, "gpu1": 3},)
+
+
+def test_a_model_for_one_gpu_is_not_put_on_the_host() -> None:
+    assert placements(needs(6, 1), TWO_GPUS) == ({"gpu0": 6 * GIB}, {"gpu1": 6 * GIB})
+    assert placements(needs(6, 1), NO_GPU) == ()
+
+
+def test_a_model_for_certain_gpus_is_put_on_exactly_those_in_that_order() -> None:
+    for gpus in ((1, 0), ("GPU-1", "GPU-0"), (1, "GPU-0")):
+        (booking,) = placements(needs(6, gpus), TWO_GPUS, UUIDS)
+        assert list(booking.items()) == [("gpu1", 3 * GIB), ("gpu0", 3 * GIB)]
+    assert placements(needs(9, (1,)), TWO_GPUS) == ()
+    assert placements(needs(6, (2,)), TWO_GPUS) == ()
+    assert placements(needs(6, (0, "GPU-0")), TWO_GPUS, UUIDS) == ()
+
+
+def test_an_unknown_need_takes_all_of_the_gpus_that_the_model_may_have() -> None:
+    assert placements(needs(None, (1,)), TWO_GPUS) == ({"gpu1": 8 * GIB},)
+    assert placements(needs(None, 1), TWO_GPUS) == ({"gpu0": 24 * GIB}, {"gpu1": 8 * GIB})
+    assert placements(needs(None, 2), NO_GPU) == ()
+
+
+def test_of_more_gpus_than_any_box_has_the_first_are_looked_at() -> None:
+    many = {gpu(n): GIB for n in range(20)}
+    assert len(placements(needs(1, 8), many)) == 12870
+
+
+def test_a_lost_gpu_holds_nothing_and_makes_no_box_without_gpus() -> None:
+    alone = with_lost({HOST: 16 * GIB}, {"gpu0": 24 * GIB, HOST: 16 * GIB})
+    assert alone == {"gpu0": 0, HOST: 16 * GIB}
+    for gib in (6, None):
+        for gpus in (None, 1, (0,)):
+            assert placements(needs(gib, gpus), alone) == ()
+    assert placements(Need(None, "unknown", on_host=True), alone) == (alone,)
+    beside = with_lost({"gpu1": 8 * GIB, HOST: 0}, {"gpu0": 24 * GIB, "gpu1": 8 * GIB, HOST: 0})
+    assert placements(needs(6, None), beside) == ({"gpu1": 6 * GIB},)
+    assert placements(needs(None, None), beside) == (beside,)
+
+
+@pytest.mark.parametrize(
+    ("gib", "gpus", "capacity", "sum"),
+    [
+        (50, 2, TWO_GPUS, "needs 25.0 GiB on each of 2 GPUs, none of the 2 here has that much"),
+        (30, 2, TWO_GPUS, "needs 15.0 GiB on each of 2 GPUs, 1 of the 2 here has that much"),
+        (30, 1, TWO_GPUS, "needs 30.0 GiB, the largest GPU has 24.0 GiB"),
+        (6, 3, TWO_GPUS, "needs 3 GPUs, this box has 2"),
+        (6, 1, NO_GPU, "needs a GPU, this box has none"),
+        (6, None, {"gpu0": 0, HOST: 16}, "needs a GPU, this box has none"),
+        (None, 2, NO_GPU, "needs 2 GPUs, this box has none"),
+        (9, (1,), TWO_GPUS, "needs 9.0 GiB on GPU 1, which has 8.0 GiB"),
+        (
+            18,
+            ("GPU-1", 0),
+            TWO_GPUS,
+            "needs 9.0 GiB on each of GPU-1 and GPU 0, the smallest of which has 8.0 GiB",
+        ),
+        (6, (7, 0, "GPU-x"), TWO_GPUS, "needs GPU 7 and GPU-x, which cannot be seen"),
+        (None, (7,), TWO_GPUS, "needs GPU 7, which cannot be seen"),
+        (6, (0, "GPU-0"), TWO_GPUS, "names one GPU by its index and by its UUID"),
+        (None, (0, "GPU-0"), TWO_GPUS, "names one GPU by its index and by its UUID"),
+    ],
+)
+def test_a_model_that_does_not_fit_on_its_gpus_is_told_the_sum(
+    gib: int | None, gpus: Gpus, capacity: dict[str, int], sum: str
+) -> None:
+    assert placements(needs(gib, gpus), capacity, UUIDS) == ()
+    assert does_not_fit(needs(gib, gpus), capacity, UUIDS) == sum
+
+
+def test_a_gpu_is_found_by_its_uuid() -> None:
+    assert uuids(seen(0, 0)) == UUIDS
 
 
 def test_a_booking_fits_when_every_pool_has_the_room() -> None:

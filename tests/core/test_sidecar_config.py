@@ -203,3 +203,48 @@ def test_a_preload_is_one_of_the_models() -> None:
     assert problems("scheduling: {preload: [x, y, z]}\nmodels: {x: {path: ./x}}") == [
         "sidecar.yaml:2: models: `scheduling.preload` names y, z, which is not here"
     ]
+
+
+def gpus_of(written: str) -> object:
+    return (
+        parse(f"models: {{a: {{engine: command, command: [x], gpus: {written}}}}}").models["a"].gpus
+    )
+
+
+def test_a_model_names_its_gpus_by_number_or_by_uuid() -> None:
+    assert gpus_of("auto") == "auto"
+    assert gpus_of("none") == "none"
+    assert gpus_of("2") == 2
+    assert gpus_of("[1, 0]") == (1, 0)
+    assert gpus_of("[GPU-8f7e-01, 0, '0000:03:00.0']") == ("GPU-8f7e-01", 0, "0000:03:00.0")
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("all", ": must be auto, none, how many, or a list of indexes and UUIDs (got 'all')"),
+        ("1.5", ": must be auto, none, how many, or a list of indexes and UUIDs (got 1.5)"),
+        ("{a: b}", ": must be auto, none, how many, or a list of indexes and UUIDs"),
+        ("0", ": must be from 1 to 16, or none (got 0)"),
+        ("-1", ": must be from 1 to 16, or none (got -1)"),
+        ("17", ": must be from 1 to 16, or none (got 17)"),
+        ("[]", ": must list from 1 to 16 GPUs; for no GPU write none"),
+        ("[0, gpu1]", "[1]: must be a GPU's index or UUID, as `GET /gpus` shows them (got 'gpu1')"),
+        ("[-1]", "[0]: must be a GPU's index or UUID, as `GET /gpus` shows them (got '-1')"),
+        ("[2, 0, 2]", "[2]: is listed twice (got '2')"),
+        (
+            f"[{', '.join(map(str, range(17)))}]",
+            ": must list from 1 to 16 GPUs; for no GPU write none",
+        ),
+    ],
+)
+def test_gpus_that_cannot_be_meant_are_a_problem(written: str, problem: str) -> None:
+    text = f"models: {{a: {{engine: command, command: [x], gpus: {written}}}}}"
+    assert problems(text) == [f"sidecar.yaml:1: models.a.gpus{problem}"]
+
+
+def test_gpus_are_not_for_an_engine_that_runs_on_the_processor() -> None:
+    assert problems("models: {a: {engine: embedded, path: x, gpus: [0]}}") == [
+        "sidecar.yaml:1: models.a.gpus: is for engines on a GPU; `engine: embedded` runs on the"
+        " processor"
+    ]

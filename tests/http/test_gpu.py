@@ -94,6 +94,8 @@ async def test_figures_of_two_gpus_arrive(tmp_path: Path, fake_nvml: Path) -> No
             "total": 24 * GIB - GIB // 2,
             "used": 1 * GIB,
             "utilisation": 37,
+            "vendor": "nvidia",
+            "ordinal": None,
         },
         {
             "index": 1,
@@ -102,6 +104,8 @@ async def test_figures_of_two_gpus_arrive(tmp_path: Path, fake_nvml: Path) -> No
             "total": 80 * GIB,
             "used": 40 * GIB,
             "utilisation": None,
+            "vendor": "nvidia",
+            "ordinal": None,
         },
     ]
 
