@@ -43,7 +43,7 @@ async def _serve(config: SidecarConfig) -> None:
             known=catalogue.read(config),
             folder=folder,
             reader=reader,
-            seen=await reader.read(),
+            seen=await reader.read(frozenset()),
         )
         proxy = EngineProxy(supervisor)
 

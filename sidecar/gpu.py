@@ -1,4 +1,4 @@
-"""What memory this box has: NVML knows that of its GPUs, psutil its own.
+"""What memory this box has: the drivers know that of its GPUs, psutil its own.
 
 Rule: this file reads and decides nothing. What cannot be read is left out and is a problem in
 words; it is never a zero and never an exception.
@@ -7,84 +7,72 @@ words; it is never a zero and never an exception.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import chain
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import psutil
-import pynvml
+import structlog
 
-from sidecar.memory import Gpu, Host, Memory
+from sidecar import sessions
+from sidecar.amd import DRM, AmdGpus
+from sidecar.gpus import Found, numbered, uses
+from sidecar.memory import HOST, Gpu, Host, Memory, gpu
+from sidecar.nvml import NvmlGpus
+
+log = structlog.get_logger()
 
 # A healthy driver answers within milliseconds; one in trouble may take minutes, or never answer.
 DEADLINE_SECONDS = 2.0
 
 
 class MemorySource(Protocol):
-    def read(self) -> Memory:
-        """May block for as long as a driver does."""
+    reading: str  # who is asked now, in words
+
+    def read(self, leaders: frozenset[int]) -> Memory:
+        """With what the sessions of these processes take. May block as long as a driver does."""
         ...
 
 
 class SystemMemory:
     """What this box really has."""
 
-    def __init__(self) -> None:
+    def __init__(self, amd: Path = DRM) -> None:
         self._nvml = NvmlGpus()
+        self._amd = AmdGpus(amd)
+        self._numbers: dict[str, int] = {}
+        self.reading = ""
 
-    def read(self) -> Memory:
-        gpus = tuple(self._nvml.read())
-        return Memory(_host(), gpus, self._nvml.problem)
+    def read(self, leaders: frozenset[int]) -> Memory:
+        self.reading = "NVML"
+        nvidia = self._nvml.read()
+        self.reading = "the AMD driver"
+        amd = self._amd.read()
+        self.reading = "the kernel"
+        gpus = self._numbered(nvidia, amd)
+        engines = sessions.of(leaders)
+        taken = {gpu(it.index): {**nvidia.taken, **amd.taken}.get(it.uuid, {}) for it in gpus}
+        return Memory(
+            _host(),
+            gpus,
+            "; ".join(p for p in (nvidia.problem, amd.problem) if p) or None,
+            uses(engines, {**taken, HOST: sessions.resident(chain(*engines.values()))}),
+            {"nvidia": nvidia.state, "amd": amd.state},
+        )
 
-
-class NvmlGpus:
-    """The GPUs of NVIDIA's driver, which may come, go and fail while we run."""
-
-    def __init__(self) -> None:
-        self.problem: str | None = None  # of the last read
-        self._problems: list[str] = []
-        self._initialised = False
-
-    def read(self) -> list[Gpu]:
-        self._problems = []
-        gpus = []
-        for index in range(self._count()):
-            with self._problem_of(f"GPU {index}: "):
-                gpus.append(_gpu(index))
-        self.problem = "; ".join(self._problems) or None
-        if self.problem:
-            self._shut_down()
-        return gpus
-
-    def _count(self) -> int:
-        with self._problem_of(""), suppress(pynvml.NVMLError_LibraryNotFound):
-            if not self._initialised:
-                pynvml.nvmlInit()
-                self._initialised = True
-            if count := int(pynvml.nvmlDeviceGetCount()):
-                return count
-            self._problems.append("the NVIDIA driver finds no GPU")
-        return 0
-
-    @contextmanager
-    def _problem_of(self, subject: str) -> Iterator[None]:
-        try:
-            yield
-        except pynvml.NVMLError as error:
-            self._problems.append(subject + _in_words(error))
-
-    def _shut_down(self) -> None:
-        """NVML finds GPUs when it is initialised, so only a new start sees one that came back.
-        Besides, a driver cannot be reloaded while somebody holds it."""
-        if self._initialised:
-            with suppress(pynvml.NVMLError):
-                pynvml.nvmlShutdown()
-            self._initialised = False
+    def _numbered(self, nvidia: Found, amd: Found) -> tuple[Gpu, ...]:
+        """NVIDIA's first, those that are lost now among them, then AMD's."""
+        after = [replace(it, index=it.index + self._nvml.count) for it in amd.gpus]
+        gpus = [*nvidia.gpus, *after]
+        self._numbers = numbered(gpus, self._numbers)
+        return tuple(
+            sorted((replace(g, index=self._numbers[g.uuid]) for g in gpus), key=lambda g: g.index)
+        )
 
 
 class MemoryReader:
@@ -96,9 +84,10 @@ class MemoryReader:
         self._source = source
         self._deadline = deadline
         self._last = Memory(_host(), (), None)
-        self._asked: SimpleQueue[Future[Memory] | None] = SimpleQueue()
+        self._asked: SimpleQueue[tuple[frozenset[int], Future[Memory]] | None] = SimpleQueue()
         self._reading: Future[Memory] | None = None
         self._due = 0.0
+        self._logged: dict[str, str] = {}  # by driver
         self._thread = Thread(target=self._serve, name="memory", daemon=True)
 
     def __enter__(self) -> Self:
@@ -115,28 +104,39 @@ class MemoryReader:
         if self._reading is None or self._reading.done():
             self._thread.join()
 
-    async def read(self) -> Memory:
-        """What there is now, or what there last was and that NVML does not answer."""
+    async def read(self, leaders: frozenset[int]) -> Memory:
+        """What there is now, with what the sessions of these processes take. While a driver does
+        not answer: what its GPUs last were, and that it does not."""
         if self._reading is None or self._reading.done():
             self._due = asyncio.get_running_loop().time() + self._deadline
-            self._reading = self._ask()
+            self._reading = self._ask(leaders)
         try:
             async with asyncio.timeout_at(self._due):
                 self._last = await asyncio.wrap_future(self._reading)
         except TimeoutError:
-            return replace(self._last, problem=f"NVML has not answered for {self._deadline:g} s")
+            silence = f"{self._source.reading} has not answered for {self._deadline:g} s"
+            return replace(self._last, host=_host(), problem=silence)
+        self._log_drivers()
         return self._last
 
-    def _ask(self) -> Future[Memory]:
+    def _ask(self, leaders: frozenset[int]) -> Future[Memory]:
         reading: Future[Memory] = Future()
         reading.set_running_or_notify_cancel()  # a caller that gives up does not cancel it
-        self._asked.put(reading)
+        self._asked.put((leaders, reading))
         return reading
 
+    def _log_drivers(self) -> None:
+        """When it changes: also that there is none, which is no problem of a box without GPUs."""
+        for driver, state in self._last.drivers.items():
+            if self._logged.get(driver) != state:
+                self._logged[driver] = state
+                log.info("driver", driver=driver, state=state)
+
     def _serve(self) -> None:
-        while (reading := self._asked.get()) is not None:
+        while (asked := self._asked.get()) is not None:
+            leaders, reading = asked
             try:
-                reading.set_result(self._source.read())
+                reading.set_result(self._source.read(leaders))
             except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
                 reading.set_exception(error)
 
@@ -144,48 +144,3 @@ class MemoryReader:
 def _host() -> Host:
     memory = psutil.virtual_memory()
     return Host(memory.total, memory.total - memory.available, memory.available)
-
-
-def _gpu(index: int) -> Gpu:
-    device = pynvml.nvmlDeviceGetHandleByIndex(index)
-    total, used = _memory_of(device)
-    return Gpu(
-        index=index,
-        uuid=pynvml.nvmlDeviceGetUUID(device),
-        name=pynvml.nvmlDeviceGetName(device),
-        total=total,
-        used=used,
-        utilisation=_utilisation_of(device),
-    )
-
-
-def _memory_of(device: Any) -> tuple[int, int]:
-    """Total and used, whose difference is what is free. The newer call tells what the driver
-    keeps for itself; the older one, before driver 510, counts that as used."""
-    try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(device, version=pynvml.nvmlMemory_v2)
-    except (pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_ArgumentVersionMismatch):
-        memory = pynvml.nvmlDeviceGetMemoryInfo(device)
-        return memory.total, memory.used
-    return memory.total - memory.reserved, memory.used
-
-
-def _utilisation_of(device: Any) -> int | None:
-    with suppress(pynvml.NVMLError_NotSupported):
-        return int(pynvml.nvmlDeviceGetUtilizationRates(device).gpu)
-    return None
-
-
-def _in_words(error: pynvml.NVMLError) -> str:
-    match error.value:
-        case pynvml.NVML_ERROR_DRIVER_NOT_LOADED:
-            return "the NVIDIA driver is not loaded"
-        case pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:
-            return (
-                "the NVIDIA driver and its library differ in version, "
-                "as after an update of the driver without a restart of the box"
-            )
-        case pynvml.NVML_ERROR_GPU_IS_LOST:
-            return "lost: it does not answer on the bus any more"
-        case _:
-            return f"NVML says: {error}"

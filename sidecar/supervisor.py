@@ -23,7 +23,7 @@ from shared.alarm import Alarm
 from shared.demand import Demand
 from shared.status import Phase, Status
 from shared.watch import Watch
-from sidecar import memory, obstacles, port
+from sidecar import gpus, memory, obstacles, port
 from sidecar.box import Box
 from sidecar.catalogue import Known
 from sidecar.config import SidecarConfig
@@ -102,13 +102,14 @@ class Supervisor:
             ),
             now=time.monotonic(),
         )
+        self._seen, self._memory_limit = seen, config.memory_limit
+        self._supply()
         self._journal = Journal(folder.path / "journal.json")
         self._digests = {id: k.digest for id, k in known.items()}
         self.box.recall(self._remembered())
         self.status: Watch[Status] = Watch(report(self.box, seen, time.monotonic(), time.time()))
         self._folder = folder
         self._reader = reader
-        self._seen = seen
         self._secret = secrets.token_bytes(32)
         self._runners: dict[str, Runner] = {}  # the last one of each model, running or not
         self._problems: set[str] = set()  # that were logged
@@ -234,16 +235,10 @@ class Supervisor:
     def _launch(self, model: str, id: str, booking: Bytes) -> Launch:
         known = self.known[model]
         key = hmac.new(self._secret, id.encode(), hashlib.sha256).hexdigest()
-        env = {**self._visible_gpus(known, booking), **known.config.env, "SWAPYARD_LAUNCH": id}
+        seen = gpus.visible(booking, self._seen.gpus, on_host=known.model.need.on_host)
+        env = {**seen, **known.config.env, "SWAPYARD_LAUNCH": id}
         given = Given(known.context, port.free(), key, env)
         return PRESETS[known.facts.engine](known.config, given)
-
-    def _visible_gpus(self, known: Known, booking: Bytes) -> dict[str, str]:
-        """By UUID: CUDA and NVML number cards differently. Who books on the host sees none, also
-        while NVML fails and shows none to us."""
-        uuids = [g.uuid for g in self._seen.gpus if memory.gpu(g.index) in booking]
-        told = self._seen.gpus or known.model.need.on_host
-        return {"CUDA_VISIBLE_DEVICES": ",".join(uuids)} if told else {}
 
     def _tick(self) -> None:
         self._act(self.box.tick(time.monotonic()))
@@ -251,11 +246,25 @@ class Supervisor:
     async def _watch_machine(self) -> None:
         while True:
             self._act(self.box.found(self._obstacles(), time.monotonic()))
-            self._seen = await self._reader.read()
+            self._seen = await self._reader.read(self._leaders())
+            self._supply()
             booked = memory.add(engine.booking for engine in self.box.engines.values())
             self.box.changed = True  # what is used changes by itself, strangers or not
             self._act(self.box.strangers(memory.strangers(self._seen, booked), time.monotonic()))
             await asyncio.sleep(LOOK_EVERY)
+
+    def _supply(self) -> None:
+        seen = self._seen
+        capacity, uuids = memory.capacity(seen, self._memory_limit), memory.uuids(seen)
+        self.box.supplied(capacity, uuids, seen.problem)
+
+    def _leaders(self) -> frozenset[int]:
+        """The processes of the engines that run, but for those that only stand for one elsewhere:
+        what `docker run` takes is not what its container takes."""
+        running = (r for r in self._runners.values() if not r.launch.elsewhere)
+        return frozenset(
+            r.process.pid for r in running if r.process and not r.process.exited.done()
+        )
 
     def _obstacles(self) -> dict[str, Exit]:
         looked = {id: obstacles.of_model(known) for id, known in self.known.items()}

@@ -1,86 +1,24 @@
 """The memory of a box, read through the real NVML binding from a fake driver.
 
-Rule: a process can load that library only once, so each test has a program of its own that reads
-and reports each change; the test changes the driver's file and waits for what the program reports.
+What an engine takes of it is in `test_gpu_uses.py`, AMD's GPUs in `test_amd.py`.
 """
 
-import json
-import sys
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from sidecar.gpu import Host, Memory, MemoryReader
-from tests.harness import Program, until
+from tests.harness import until
+from tests.http.memories import box
 
 GIB = 2**30
+NOBODY: frozenset[int] = frozenset()
 TWO_GPUS = """\
 gpu 24576 512 1024 37 GPU-aaaa NVIDIA GeForce RTX 4090
 gpu 81920 0 40960 -1 GPU-bbbb NVIDIA H100 80GB HBM3
 """
-
-REPORT_CHANGES = """\
-import asyncio, json, signal
-from dataclasses import asdict
-from sidecar.gpu import MemoryReader, SystemMemory
-
-async def report(reader):
-    last = None
-    while True:
-        memory = asdict(await reader.read())
-        now = json.dumps({"gpus": memory["gpus"], "problem": memory["problem"]})
-        if now != last:
-            print(now)
-        last = now
-        await asyncio.sleep(0.01)
-
-async def main():
-    with MemoryReader(SystemMemory(), deadline=0.3) as reader:
-        task = asyncio.create_task(report(reader))
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        await asyncio.wait([task])
-
-asyncio.run(main())
-"""
-
-
-@dataclass(frozen=True)
-class Box:
-    program: Program
-    driver: Path
-
-    def set(self, text: str) -> None:
-        """In one step, so that nobody reads half of it."""
-        draft = self.driver.with_suffix(".draft")
-        draft.write_text(text)
-        draft.rename(self.driver)
-
-    async def reports(self, *, gpus: int, problem: str | None) -> dict[str, Any]:
-        """The next report with so many GPUs and a problem that says this."""
-
-        def matching() -> dict[str, Any] | None:
-            *whole, _ = self.program.log().split("\n")
-            report = json.loads(whole[-1]) if whole else {"gpus": [], "problem": "no report yet"}
-            said = report["problem"]
-            agrees = said is None if problem is None else problem in (said or "")
-            return report if agrees and len(report["gpus"]) == gpus else None
-
-        return await until(matching)
-
-
-@asynccontextmanager
-async def box(tmp: Path, library: Path, driver: str) -> AsyncIterator[Box]:
-    file = tmp / "driver"
-    file.write_text(driver)
-    env = {"LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(file)}
-    async with Program([sys.executable, "-c", REPORT_CHANGES], tmp, env=env) as program:
-        yield Box(program, file)
 
 
 async def test_figures_of_two_gpus_arrive(tmp_path: Path, fake_nvml: Path) -> None:
@@ -124,11 +62,21 @@ async def test_an_old_driver_counts_its_own_memory_as_used(tmp_path: Path, fake_
     assert (gpu["total"], gpu["used"]) == (24 * GIB, 1 * GIB + GIB // 2)
 
 
-async def test_no_library_is_an_empty_list_and_no_problem(tmp_path: Path) -> None:
+async def test_no_library_is_no_problem_but_is_told_and_recovers(
+    tmp_path: Path, fake_nvml: Path
+) -> None:
     # An empty file hides the real library of a box that has one: the loader goes no further.
-    (tmp_path / "libnvidia-ml.so.1").touch()
-    async with box(tmp_path, tmp_path, TWO_GPUS) as none:
-        await none.reports(gpus=0, problem=None)
+    library = tmp_path / "libnvidia-ml.so.1"
+    library.touch()
+    async with box(tmp_path, tmp_path, TWO_GPUS) as two:
+        report = await two.reports(gpus=0, problem=None)
+        said = "no library: there is no libnvidia-ml.so.1"
+        assert report["drivers"] == {"nvidia": said, "amd": "no GPU of AMD"}
+        assert said in two.program.log().replace(str(report), "")
+        library.unlink()
+        library.symlink_to(fake_nvml / library.name)
+        report = await two.reports(gpus=2, problem=None)
+        assert report["drivers"]["nvidia"] == "ok"
 
 
 async def test_no_driver_is_a_problem_in_words_and_recovers(
@@ -152,6 +100,25 @@ async def test_a_driver_mismatch_is_a_problem_in_words_and_recovers(
 ) -> None:
     async with box(tmp_path, fake_nvml, "fail nvmlInitWithFlags 18") as two:
         await two.reports(gpus=0, problem="differ in version")
+        two.set(TWO_GPUS)
+        await two.reports(gpus=2, problem=None)
+
+
+@pytest.mark.parametrize(
+    ("failure", "problem"),
+    [
+        ("nvmlInitWithFlags 4", "the NVIDIA driver does not permit us to look"),
+        ("nvmlInitWithFlags 17", "the operating system keeps it from us"),
+        ("nvmlDeviceGetHandleByIndex_v2 4", "GPU 0: the NVIDIA driver does not permit us to look"),
+        ("nvmlDeviceGetMemoryInfo_v2 16", "GPU 1: it must be reset before it can be used again"),
+    ],
+)
+async def test_each_fault_of_a_driver_has_words_of_its_own_and_recovers(
+    tmp_path: Path, fake_nvml: Path, failure: str, problem: str
+) -> None:
+    async with box(tmp_path, fake_nvml, TWO_GPUS + f"fail {failure}\n") as two:
+        report = await two.reports(gpus=0, problem=problem)
+        assert report["drivers"]["nvidia"] == report["problem"]
         two.set(TWO_GPUS)
         await two.reports(gpus=2, problem=None)
 
@@ -200,10 +167,11 @@ class Stuck:
     """A source that answers when it is let go."""
 
     def __init__(self) -> None:
+        self.reading = "NVML"
         self.reads = 0
         self.let_go = threading.Event()
 
-    def read(self) -> Memory:
+    def read(self, leaders: frozenset[int]) -> Memory:
         self.reads += 1
         self.let_go.wait()
         return Memory(Host(3, 2, 1), (), None)
@@ -213,14 +181,14 @@ async def test_no_read_is_queued_behind_one_that_hangs() -> None:
     stuck = Stuck()
     with MemoryReader(stuck, deadline=0.01) as reader:
         for _ in range(5):
-            assert (await reader.read()).problem == "NVML has not answered for 0.01 s"
+            assert (await reader.read(NOBODY)).problem == "NVML has not answered for 0.01 s"
         assert stuck.reads == 1
         stuck.let_go.set()
         answered = Memory(Host(3, 2, 1), (), None)
 
         async def answers() -> bool:
             """the reader tells what the source says"""
-            return await reader.read() == answered
+            return await reader.read(NOBODY) == answered
 
         await until(answers)
 
@@ -228,7 +196,7 @@ async def test_no_read_is_queued_behind_one_that_hangs() -> None:
 async def test_a_hang_before_any_figure_leaves_those_of_the_host() -> None:
     stuck = Stuck()
     with MemoryReader(stuck, deadline=0.01) as reader:
-        assert (await reader.read()).host.total == psutil.virtual_memory().total
+        assert (await reader.read(NOBODY)).host.total == psutil.virtual_memory().total
         stuck.let_go.set()
 
 
@@ -237,17 +205,19 @@ async def test_a_reader_leaves_no_thread_behind() -> None:
     stuck = Stuck()
     stuck.let_go.set()
     with MemoryReader(stuck) as reader:
-        await reader.read()
+        await reader.read(NOBODY)
     assert set(threading.enumerate()) <= before
 
 
 async def test_a_read_that_fails_fails_where_it_is_awaited() -> None:
     class Broken:
-        def read(self) -> Memory:
+        reading = "nobody"
+
+        def read(self, leaders: frozenset[int]) -> Memory:
             raise RuntimeError("a bug")
 
     with MemoryReader(Broken()) as reader:
         with pytest.raises(RuntimeError, match="a bug"):
-            await reader.read()
+            await reader.read(NOBODY)
         with pytest.raises(RuntimeError, match="a bug"):
-            await reader.read()
+            await reader.read(NOBODY)
