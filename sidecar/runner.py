@@ -64,6 +64,14 @@ class Runner:
         """The last lines of the process's output."""
         return self._log.tail(lines) if self._log else ()
 
+    @property
+    def leader(self) -> int | None:
+        """The process that leads the engine's session, while it runs; None where it only stands
+        for one elsewhere: what `docker run` takes is not what its container takes."""
+        if self.process is None or self.process.exited.done() or self.launch.elsewhere:
+            return None
+        return self.process.pid
+
     def stop(self, *, force: bool) -> None:
         self._told_to_go = True
         if self.process is None or self.process.exited.done():

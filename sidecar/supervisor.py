@@ -246,7 +246,8 @@ class Supervisor:
     async def _watch_machine(self) -> None:
         while True:
             self._act(self.box.found(self._obstacles(), time.monotonic()))
-            self._seen = await self._reader.read(self._leaders())
+            leaders = frozenset(pid for r in self._runners.values() if (pid := r.leader))
+            self._seen = await self._reader.read(leaders)
             self._supply()
             booked = memory.add(engine.booking for engine in self.box.engines.values())
             self.box.changed = True  # what is used changes by itself, strangers or not
@@ -257,14 +258,6 @@ class Supervisor:
         seen = self._seen
         capacity, uuids = memory.capacity(seen, self._memory_limit), memory.uuids(seen)
         self.box.supplied(capacity, uuids, seen.problem)
-
-    def _leaders(self) -> frozenset[int]:
-        """The processes of the engines that run, but for those that only stand for one elsewhere:
-        what `docker run` takes is not what its container takes."""
-        running = (r for r in self._runners.values() if not r.launch.elsewhere)
-        return frozenset(
-            r.process.pid for r in running if r.process and not r.process.exited.done()
-        )
 
     def _obstacles(self) -> dict[str, Exit]:
         looked = {id: obstacles.of_model(known) for id, known in self.known.items()}

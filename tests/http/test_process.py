@@ -259,6 +259,24 @@ async def test_an_engine_never_outlives_its_supervision(tmp_path: Path) -> None:
         assert await asyncio.wait_for(process.exited, 5) == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("stop_command", [(), ("true",)])
+async def test_the_process_of_an_engine_leads_it_unless_the_engine_is_elsewhere(
+    tmp_path: Path, stop_command: tuple[str, ...]
+) -> None:
+    argv, env = ["sleep", "60"], {MARK: MARK_VALUE}
+    launch = Launch(argv, env, port=0, key="", silence=1, stop_command=stop_command)
+    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        runner = Runner(launch, tmp_path / "log", tmp_path / "fifo", Facts(), http)
+        assert runner.leader is None
+        supervision = asyncio.ensure_future(runner.run())
+        process = await until(lambda: runner.process)
+        assert runner.leader == (None if stop_command else process.pid)
+        assert os.getsid(process.pid) == process.pid
+        runner.stop(force=True)
+        await asyncio.wait_for(supervision, 5)
+        assert runner.leader is None
+
+
 def test_what_was_shown_to_somebody_is_still_news_to_who_follows_the_log(tmp_path: Path) -> None:
     log = Log(tmp_path / "log")
     (tmp_path / "log").write_text("ready\nhalf")
