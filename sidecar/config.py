@@ -14,7 +14,6 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from shared.program import Program
 from shared.settings import ConfigPath, Duration, Listen, ModelId, Refusals, Settings, Size
-from sidecar.memory import MOST_GPUS
 
 # llama.cpp divides one unified KV cache among its slots; what a command starts is mostly a server
 # that batches (vLLM, SGLang) and is slow when it is fed one by one.
@@ -27,6 +26,8 @@ _WORD = re.compile(r"\{[a-z_]+\}")
 def _slots(model: dict[str, Any]) -> int:
     return _SLOTS[model["engine"]]
 
+
+MOST_GPUS = 16  # of one engine; no box has more
 
 # NVIDIA's and AMD's; by its place on the PCI bus, one of AMD's that has none.
 _UUID = re.compile(r"GPU-[0-9A-Za-z-]+|[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")

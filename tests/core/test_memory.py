@@ -116,9 +116,17 @@ def test_an_unknown_need_takes_all_of_the_gpus_that_the_model_may_have() -> None
     assert placements(needs(None, 2), NO_GPU) == ()
 
 
-def test_of_more_gpus_than_any_box_has_the_first_are_looked_at() -> None:
-    many = {gpu(n): GIB for n in range(20)}
-    assert len(placements(needs(1, 8), many)) == 12870
+def test_of_very_many_gpus_a_model_gets_neighbours() -> None:
+    eight = {gpu(n): GIB for n in range(8)}
+    assert len(placements(needs(1, 4), eight)) == 70
+    nine = {gpu(n): GIB for n in range(9)}
+    assert [list(booking) for booking in placements(needs(1, 8), nine)][1:3] == [
+        ["gpu0", "gpu1", "gpu2", "gpu3", "gpu4", "gpu5", "gpu6", "gpu8"],
+        ["gpu0", "gpu1", "gpu2", "gpu3", "gpu4", "gpu5", "gpu7", "gpu8"],
+    ]
+    assert [gpus_of(booking) for booking in placements(needs(1, 4), nine)] == [
+        (n, n + 1, n + 2, n + 3) for n in range(6)
+    ]
 
 
 def test_a_lost_gpu_holds_nothing_and_makes_no_box_without_gpus() -> None:
