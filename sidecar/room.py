@@ -6,7 +6,6 @@ Rule 2: this file does no I/O, reads no clock and never awaits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from shared.status import Phase
@@ -40,9 +39,6 @@ class Room:
     def spare(self) -> dict[str, int]:
         """What is there once those who leave are gone and those with a claim have come."""
         return subtract(self.arriving(), add(c.booking for c in self.claims))
-
-    def without(self, victims: Iterable[Resident]) -> dict[str, int]:
-        return add([self.spare(), add(v.booking for v in victims)])
 
     def left_by_pins(self) -> dict[str, int]:
         """What is there if all leave that may ever be told to."""

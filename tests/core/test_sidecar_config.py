@@ -58,6 +58,7 @@ models:
     slots: 3
     keep_alive: 10m
     pinned: true
+    standby: false
     start_timeout: 1m
     stall_timeout: 2m
     silence_timeout: never
