@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from router.limits import LineLimits
 from router.queue import Ticket
 from shared.status import Phase
+from sidecar.plan import Rules
 from tests.core.pair_hardware import Hardware
 from tests.core.pair_net import Clock, Network
 from tests.core.pair_records import Launch, Program, Request
@@ -38,6 +39,8 @@ class Pair:
         loss: float = 0.0,
         echoes: float = 0.0,
         patience: float = 120.0,
+        min_resident: float = 0.0,
+        preload: tuple[str, ...] = (),
         max_wait: float = 3600.0,
     ) -> None:
         self.programs = programs
@@ -46,9 +49,10 @@ class Pair:
         self.net = Network(self.clock, seed, delays, loss=0.0)
         self.random = self.net.random
         self.requests: list[Request] = []
+        rules = Rules(patience, min_resident, preload)
         names = [f"box{n}" for n in range(boxes)]
         self.sidecars = {
-            name: Sidecar(name, programs, Hardware(room, gpus), patience, self.clock, self.net)
+            name: Sidecar(name, programs, Hardware(room, gpus), rules, self.clock, self.net)
             for name in names
         }
         self._limits = LineLimits(
@@ -73,7 +77,7 @@ class Pair:
         return router
 
     def vanish(self, box: str, down: float) -> None:
-        """Its power fails: nobody hears of it, and it comes back as one that knows nothing."""
+        """Its power fails: nobody hears of it, and it comes back as after a restart."""
         for router in self.routers:
             router.cut_off(box, down)
         self.sidecars[box].restart(down)
@@ -155,10 +159,12 @@ class Pair:
         return sum(request.refusals for request in self.requests)
 
     def is_at_rest(self) -> bool:
-        """Nobody waits, nothing is planned, and every engine is ready or not there."""
+        """Nobody waits but for room that pins hold, nothing is planned, and every engine is ready
+        or not there."""
         alive = [router for router in self.routers if router.alive]
         return all(not router.line.waiting() for router in alive) and all(
-            not (sidecar.box.claims or sidecar.box.waits or sidecar.box.switches)
+            not (sidecar.box.claims or sidecar.box.switches)
+            and all(wait.stuck for wait in sidecar.box.waits)
             and all(
                 engine.machine.phase in (Phase.IDLE, Phase.READY) and not engine.machine.in_flight
                 for engine in sidecar.box.engines.values()

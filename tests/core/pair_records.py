@@ -30,6 +30,8 @@ class Program:
     need: int = 1
     on_host: bool = False  # it uses no GPU, even where there are some
     pinned: bool = False
+    standby: bool = False
+    keep_alive: float = math.inf
     fails: float = 0.0  # the chance that a load ends half way
     crashes: float = 0.0  # the chance that an answer ends its engine
     drain: float = 600.0  # the longest that it may take to finish what it has
@@ -38,7 +40,7 @@ class Program:
         limits = Limits(start=600.0, stall=300.0, drain=self.drain, stop=10.0)
         need = Need(self.need, "declared", self.on_host)
         size = int(self.load * BYTES_PER_SECOND)
-        return Model(id, self.slots, need, limits, size, self.pinned)
+        return Model(id, self.slots, need, limits, size, self.pinned, self.keep_alive, self.standby)
 
 
 class Watcher(Protocol):

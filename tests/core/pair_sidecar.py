@@ -14,6 +14,7 @@ from shared.demand import Demand
 from shared.status import Catalogue, ModelFacts, Phase
 from sidecar.box import Box
 from sidecar.engine import Do
+from sidecar.estimate import Measured
 from sidecar.machine import Exit, Fact, Spawn
 from sidecar.memory import HOST, add, capacity, strangers
 from sidecar.plan import Rules
@@ -37,7 +38,7 @@ class Sidecar:
         name: str,
         programs: Mapping[str, Program],
         hardware: Hardware,
-        patience: float,
+        rules: Rules,
         clock: Clock,
         net: Network,
     ) -> None:
@@ -47,7 +48,9 @@ class Sidecar:
         self.launches: list[Launch] = []
         self.came: Counter[tuple[str, str]] = Counter()  # requests, by router and model
         self.settled: Callable[[Sidecar], None] = lambda _: None  # called after whatever happened
-        self._programs, self._patience = programs, patience
+        self.rules = rules
+        self._programs = programs
+        self._measured: dict[str, Measured] = {}  # what a restart does not forget
         self._clock, self._net = clock, net
         self._running: dict[str, Launch] = {}  # until its exit is noticed
         self._boots = itertools.count(1)
@@ -61,16 +64,18 @@ class Sidecar:
         models = {id: program.model(id) for id, program in self._programs.items()}
         boot, now = f"boot{next(self._boots)}", self._clock.now
         whole = capacity(self.hardware.seen(), limit=self.hardware.total[HOST])
-        self.box = Box(self.name, boot, models, whole, Rules(self._patience), now)
+        self.box = Box(self.name, boot, models, whole, self.rules, now)
+        self.box.recall(self._measured)
         self.up = True
         self._look_at_memory(self.box)
         for watcher in self.watchers:
             watcher.links[self.name].carry(watcher.connected, self)
 
     def restart(self, down: float) -> None:
-        """It ends with all its engines, and comes back as one that knows nothing."""
+        """It ends with all its engines, and comes back as one that knows only what it measured."""
         if not self.up:
             return
+        self._measured = {id: engine.history.measured for id, engine in self.box.engines.items()}
         self.up = False
         self._soon.off()
         self._alarm.off()

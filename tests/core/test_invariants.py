@@ -32,6 +32,8 @@ PROGRAMS = st.builds(
     need=st.integers(1, 8),
     on_host=st.sampled_from([False, False, False, True]),
     pinned=st.sampled_from([False, False, False, False, True]),
+    standby=st.sampled_from([False, False, False, False, True]),
+    keep_alive=st.sampled_from([math.inf, math.inf, 0.0, 5.0]),
     fails=st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.3, 1.0]),
     crashes=st.sampled_from([0.0, 0.0, 0.05]),
     drain=st.sampled_from([600.0, 600.0, 1.0]),
@@ -51,6 +53,8 @@ class Fleet(RuleBasedStateMachine):
         loss=st.sampled_from([0.0, 0.0, 0.2]),
         echoes=st.sampled_from([0.0, 0.0, 0.2]),
         patience=st.sampled_from([math.inf, 20.0]),
+        min_resident=st.sampled_from([0.0, 0.0, 4.0]),
+        preload=st.sampled_from([(), (), ("A",), ("B", "A")]),
         seed=st.integers(0, 99),
     )
     def a_fleet_starts(
@@ -63,6 +67,8 @@ class Fleet(RuleBasedStateMachine):
         loss: float,
         echoes: float,
         patience: float,
+        min_resident: float,
+        preload: tuple[str, ...],
         seed: int,
     ) -> None:
         self.pair = Pair(
@@ -76,6 +82,8 @@ class Fleet(RuleBasedStateMachine):
             loss=loss,
             echoes=echoes,
             patience=patience,
+            min_resident=min_resident,
+            preload=preload,
             max_wait=MAX_WAIT,
         )
         self.gpus = len(gpus)
