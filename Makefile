@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 CLIENTS := .venv-clients/langchain-openai .venv-clients/litellm bench/clients/node/node_modules
 
-.PHONY: help install run check test test-core test-hermes try-image lock bench clients docs clean
+.PHONY: help install run check test test-core storms test-hermes try-image lock bench clients docs clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,6 +31,10 @@ test: test-core ## every test; the pure cores with full coverage
 test-core: install ## the pure cores, in seconds
 	$(BIN)/coverage run -m pytest -q tests/core
 	$(BIN)/coverage report
+
+storms: install ## a long search for what breaks a promise of the cores: STORMS=50 times the usual
+	SWAPYARD_STORMS=$(or $(STORMS),50) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
+		tests/core/test_invariants*.py tests/core/test_pair_storms.py
 
 .venv-hermes/installed: tests/hermes/requirements.txt
 	$(PYTHON) -m venv .venv-hermes

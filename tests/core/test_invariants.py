@@ -7,6 +7,7 @@ Rule: the promises are in `pair_judge.py`; here is only what may happen.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -37,7 +38,7 @@ PROGRAMS = st.builds(
     fails=st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.3, 1.0]),
     crashes=st.sampled_from([0.0, 0.0, 0.05]),
     drain=st.sampled_from([600.0, 600.0, 1.0]),
-)
+).map(lambda one: replace(one, fails=0.0) if one.standby else one)  # it would be tried for ever
 
 
 class Fleet(RuleBasedStateMachine):

@@ -10,6 +10,7 @@ from shared.demand import TTL
 from tests.core.pair import FAR, FIRST_HEARING, LOCAL, Pair
 from tests.core.pair_judge import EPSILON, REST, alive_at_start_of, waited_for
 from tests.core.pair_records import Launch, Program
+from tests.core.storms import STORMS
 
 NEVER = 1e9  # seconds
 
@@ -64,12 +65,12 @@ def _some_program(chance: random.Random, room: int) -> Program:
 
 @pytest.fixture(scope="module")
 def storms() -> list[Pair]:
-    return [storm(seed) for seed in range(8)]
+    return [storm(seed) for seed in range(8 * STORMS)]
 
 
 @pytest.fixture(scope="module")
 def lossy_storms() -> list[Pair]:
-    return [storm(seed, loss=0.2) for seed in range(100, 106)]
+    return [storm(seed, loss=0.2) for seed in range(10_000, 10_000 + 6 * STORMS)]
 
 
 @pytest.fixture(scope="module")
