@@ -89,13 +89,14 @@ class Pair:
         at: float | None = None,
         router: int = 0,
         priority: int = 0,
+        tenant: str = "",
         answer: float | None = None,
         stays: float | None = None,
         then: Callable[[], None] | None = None,
     ) -> Request:
         """A client asks; after `stays` seconds it leaves, answered or not."""
         when = self.clock.now if at is None else max(at, self.clock.now)
-        ticket = Ticket(f"{next(self._ids):06}", model, when, priority)
+        ticket = Ticket(f"{next(self._ids):06}", model, when, priority, tenant=tenant)
         takes = self.programs[model].answer if answer is None else answer
         request = Request(ticket, self.routers[router], takes, then)
         self.requests.append(request)

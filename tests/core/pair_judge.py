@@ -49,7 +49,7 @@ class Judge:
     def looks_at_a_router(self, router: Router, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Send):
-                nobody_of_that_model_comes_before(effect, router)
+                nobody_of_that_tenant_comes_before(effect, router)
 
     # When nothing more happens.
 
@@ -152,15 +152,12 @@ def no_model_starts_again_and_again(pair: Pair) -> None:
 # I8
 
 
-def nobody_of_that_model_comes_before(sent: Send, router: Router) -> None:
-    """I8: requests are sent by priority, then by arrival: a refusal costs nobody its place."""
-    queue = router.line.waiting().get(sent.ticket.model)
-    assert queue is None or _place(queue.head) > _place(sent.ticket), f"I8: {sent} too early"
-
-
-def _place(ticket: Ticket) -> tuple[int, float, str]:
-    """Among the requests of one tenant."""
-    return (-ticket.priority, ticket.arrived, ticket.id)
+def nobody_of_that_tenant_comes_before(sent: Send, router: Router) -> None:
+    """I8: of one tenant's requests for a model, they are sent by priority, then by arrival: a
+    refusal costs nobody its place."""
+    for other in router.line.waiting().get(sent.ticket.model, ()):
+        if other.tenant == sent.ticket.tenant:
+            assert turn(other) > turn(sent.ticket), f"I8: {sent} before {other}"
 
 
 def all_that_was_sent_has_come(pair: Pair) -> None:
@@ -186,6 +183,11 @@ def everything_has_its_reason(sidecar: Sidecar) -> None:
 
 
 # Readers of what happened.
+
+
+def turn(ticket: Ticket) -> tuple[int, float, str]:
+    """By which the requests of one tenant for one model are served."""
+    return (-ticket.priority, ticket.arrived, ticket.id)
 
 
 def alive_at_start_of(launch: Launch, pair: Pair) -> list[Launch]:

@@ -97,16 +97,24 @@ class Fleet(RuleBasedStateMachine):
         router=N,
         count=st.sampled_from([1, 1, 2, 4]),
         priority=st.sampled_from([0, 0, 0, 1, -1]),
+        tenant=st.sampled_from(["", "", "other"]),
         stays=st.sampled_from([None, None, None, 0.0, 0.5, 3.0, 8.0]),
     )
     def clients_ask(
-        self, which: int, router: int, count: int, priority: int, stays: float | None
+        self,
+        which: int,
+        router: int,
+        count: int,
+        priority: int,
+        tenant: str,
+        stays: float | None,
     ) -> None:
         for _ in range(count):
             self.pair.ask(
                 self.model(which),
                 router=router % len(self.pair.routers),
                 priority=priority,
+                tenant=tenant,
                 stays=stays,
             )
 

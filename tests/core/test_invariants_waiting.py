@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from tests.core.pair import FIRST_HEARING, Pair
+from tests.core.pair_judge import turn
 from tests.core.pair_records import Program, Request
 from tests.core.storms import stories
 
@@ -85,7 +86,7 @@ def first_since(request: Request, requests: Sequence[Request]) -> float:
     ahead = [
         one.ended if one.admitted is None else one.admitted
         for one in requests
-        if one.ticket.model == request.ticket.model and one.ticket.order < request.ticket.order
+        if one.ticket.model == request.ticket.model and turn(one.ticket) < turn(request.ticket)
     ]
     return max([request.ticket.arrived, *ahead])
 
