@@ -40,7 +40,7 @@ def read_switches(argv: list[str]) -> argparse.Namespace:
     add("--deaf", action="store_true", help="ignores SIGTERM")
     add("--stall", action="store_true", help="never ready: takes connections, says nothing")
     add("--no-listen", action="store_true", help="never binds its port, yet stays alive")
-    add("--tokens", type=int, default=8, help="length of each answer")
+    add("--tokens", type=int, default=8, help="length of an answer; max_tokens may cut it")
     add("--tokens-per-second", type=float, default=0.0, help="0: as fast as possible")
     add("--first-token-seconds", type=float, default=0.0, help="time before the first byte")
     add("--fail-with", default="", metavar="TEXT", help="says TEXT on stderr and exits 1 at once")
@@ -231,7 +231,7 @@ class Engine:
             await asyncio.sleep(self._switches.first_token_seconds)
             if stream:
                 await start_stream(writer, voice)
-            async for made in self._ticks():
+            async for made in self._ticks(body.get("max_tokens")):
                 if stream:
                     await send_event(writer, voice.piece(made))
                 if stream and self._switches.crash_at == f"token:{made}":
@@ -245,10 +245,11 @@ class Engine:
             raise
         self._journal.write("answered", path=path, model=model, stream=stream, tokens=made)
 
-    async def _ticks(self) -> AsyncIterator[int]:
+    async def _ticks(self, most: object) -> AsyncIterator[int]:
         """Paced by the clock and not by sleeps in a row, which would add up their lateness."""
         began, speed = time.monotonic(), self._switches.tokens_per_second
-        for made in range(self._switches.tokens):
+        tokens = self._switches.tokens
+        for made in range(min(most, tokens) if isinstance(most, int) and most > 0 else tokens):
             due = began + made / speed if speed else 0.0
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             yield made + 1

@@ -96,6 +96,14 @@ async def test_it_answers_in_every_shape_on_one_connection(tmp_path: Path, port:
         assert local_port(whole) == local_port(text) == local_port(vectors) == local_port(models)
 
 
+async def test_a_request_may_cut_its_answer_but_not_lengthen_it(tmp_path: Path, port: int) -> None:
+    async with launch(tmp_path, port, "--tokens", "3"), at(port) as http:
+        await until(lambda: ready(http))
+        for most, tokens in ((2, 2), (9, 3), (-1, 3)):
+            whole = await http.post(CHAT, json={**asking(stream=False), "max_tokens": most})
+            assert whole.json()["usage"]["completion_tokens"] == tokens
+
+
 async def test_it_reads_a_body_that_comes_in_chunks(tmp_path: Path, port: int) -> None:
     async def body() -> Any:
         yield b'{"model": '
