@@ -4,7 +4,8 @@ BIN := .venv/bin
 
 CLIENTS := .venv-clients/langchain-openai .venv-clients/litellm bench/clients/node/node_modules
 
-.PHONY: help install run check test test-core storms test-hermes try-image lock bench clients docs clean
+.PHONY: help install run check test test-core storms test-hermes try-image lock bench bench-sim \
+	bench-scale bench-traces clients docs clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -49,6 +50,15 @@ try-image: install ## the image of the Dockerfile, made and run by hand, as root
 
 bench: install ## the figures of the README, as JSON
 	@$(BIN)/python -m bench
+
+bench-sim: install ## the tables and the plot of docs/scheduling.md, simulated in some minutes
+	@nice $(BIN)/python -m bench.sim page
+
+bench-scale: install ## what decisions cost in a large fleet, simulated, as JSON
+	@nice $(BIN)/python -m bench.sim scale
+
+bench-traces: install ## traces of a minute each in real time, as JSON
+	@$(BIN)/python -m bench.traces
 
 .venv-clients/%/installed: bench/clients/python/%.txt
 	$(PYTHON) -m venv --clear $(@D)
