@@ -141,17 +141,19 @@ def _switching(box: BoxView, known: ModelStatus, switch: Switch) -> Story:
 
 
 def _waiting(box: BoxView, known: ModelStatus, asked: float) -> Story:
-    """A box that has nothing new to say says nothing: who asks it then counts from the asking."""
+    """A box that has nothing new to say says nothing: who asks it then counts from the asking.
+    What it reckons with for a load that nobody has seen is no promise."""
     assert box.status is not None
-    ready, ready_in = known.phase is Phase.READY, known.ready_in_s
-    since = max(box.heard_at, asked)
+    ready, ready_at = known.phase is Phase.READY, None
+    if not ready and known.ready_in_s is not None and known.load_source != "unknown":
+        ready_at = max(box.heard_at, asked) + known.ready_in_s
     return Story(
         model=known.id,
         phase=known.phase,
         step=Step.AWAITING_SLOT if ready else Step.AWAITING_TURN,
         box=box.name,
         at=box.status.at,
-        ready_at=None if ready or ready_in is None else since + ready_in,
+        ready_at=ready_at,
         eta_source="size" if known.load_source == "size" else "history",
         slots=known.slots,
         service_s=known.service_s,

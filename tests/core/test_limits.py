@@ -67,7 +67,9 @@ SWITCH = Switch("s-1", "x", Phase.STARTING, None, elapsed_s=1.0, eta_s=17.5, eta
 
 
 def test_a_place_is_free_when_the_next_of_all_is_served() -> None:
-    line = full_line(idle("x"), replace(idle("y"), ready_in_s=30.0), switches=(SWITCH,))
+    line = full_line(
+        idle("x"), replace(idle("y"), ready_in_s=30.0, load_source="size"), switches=(SWITCH,)
+    )
     line.arrived(ticket("1", "y", arrived=19.0), 19.0)
     line.arrived(ticket("2", "x", arrived=19.0), 19.0)
     assert come_back(line) == pytest.approx(7.5)
@@ -102,7 +104,8 @@ def test_what_nobody_knows_is_expected_to_last_as_long_again() -> None:
 def test_nobody_is_sent_away_for_less_than_a_second_or_over_a_minute(
     ready_in: float, told: float
 ) -> None:
-    line = full_line(replace(idle("x"), ready_in_s=ready_in), max_waiting=1)
+    x = replace(idle("x"), ready_in_s=ready_in, load_source="history")
+    line = full_line(x, max_waiting=1)
     line.arrived(ticket("1", arrived=20.0), 20.0)
     assert come_back(line) == pytest.approx(told)
 

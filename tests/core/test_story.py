@@ -114,7 +114,8 @@ def test_without_a_known_length_of_answers_nobody_knows_what_comes_behind_the_sl
 
 
 def turn(now: float, asked: float = 0.0, box: str = "a", **changes: Any) -> Story:
-    x = replace(idle("x"), **{"ready_in_s": 6.0, "slots": 2, "service_s": 1.0, **changes})
+    told = {"ready_in_s": 6.0, "load_source": "history", "slots": 2, "service_s": 1.0, **changes}
+    x = replace(idle("x"), **told)
     return story_of("x", view(box, x, now=now), asked)
 
 
@@ -122,8 +123,9 @@ def test_who_waits_for_a_turn_is_told_when_the_model_could_be_ready() -> None:
     tell = turn(10.0).tell(position=3, elapsed=0.0, now=12.0)
     assert (tell.step, tell.eta_s, tell.eta_source) == ("waiting for a turn", 5.0, "history")
     assert turn(10.0, load_source="size").tell(1, elapsed=0.0, now=12.0).eta_source == "size"
-    unknown = turn(10.0, ready_in_s=None).tell(1, elapsed=0.0, now=12.0)
-    assert (unknown.eta_s, unknown.eta_source) == (None, None)
+    for changes in ({"ready_in_s": None}, {"load_source": "unknown"}):
+        unknown = turn(10.0, **changes).tell(1, elapsed=0.0, now=12.0)
+        assert (unknown.eta_s, unknown.eta_source) == (None, None)
 
 
 def test_a_box_that_had_nothing_new_to_say_is_taken_at_its_word_from_the_asking_on() -> None:
