@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from router.line import LineLimits
+from router.limits import LineLimits
 from router.queue import Ticket
+from sidecar.plan import Rules
 from tests.core.pair import FIRST_HEARING, LOCAL
+from tests.core.pair_hardware import Hardware
 from tests.core.pair_net import Clock, Network
 from tests.core.pair_router import Router
 from tests.core.pair_sidecar import Program, Request, Sidecar
 
-PATIENCE = 120.0  # seconds, as in the config
+RULES = Rules(patience=120.0)  # as in the config
 LIMITS = LineLimits(max_waiting=100_000, max_bytes=2**30, max_wait=3600.0, box_grace=15.0)
 
 
@@ -23,13 +25,13 @@ class Fleet:
         self.waited = 0.0  # seconds, by all who were answered
         net = Network(self.clock, seed, LOCAL, loss=0.0)
         self._sidecars = {
-            f"box{n}": Sidecar(f"box{n}", programs, room, PATIENCE, self.clock, net)
+            f"box{n}": Sidecar(f"box{n}", programs, Hardware(room), RULES, self.clock, net)
             for n, programs in enumerate(boxes)
         }
         self._router = Router("router0", self._sidecars, LIMITS, self.clock, net)
         for sidecar in self._sidecars.values():
             sidecar.watchers.append(self._router)
-            sidecar.publish()
+            self._router.connected(sidecar)
         self.clock.run(FIRST_HEARING, done=lambda: False)
 
     @property
