@@ -145,12 +145,15 @@ def _waiting(box: BoxView, known: ModelStatus, asked: float) -> Story:
     What it reckons with for a load that nobody has seen is no promise."""
     assert box.status is not None
     ready, ready_at = known.phase is Phase.READY, None
+    step = Step.AWAITING_SLOT if ready else Step.AWAITING_TURN
+    if known.step == Step.AWAITING_VRAM:
+        step = known.step
     if not ready and known.ready_in_s is not None and known.load_source != "unknown":
         ready_at = max(box.heard_at, asked) + known.ready_in_s
     return Story(
         model=known.id,
         phase=known.phase,
-        step=Step.AWAITING_SLOT if ready else Step.AWAITING_TURN,
+        step=step,
         box=box.name,
         at=box.status.at,
         ready_at=ready_at,

@@ -10,7 +10,7 @@ Every method that is told what happened ends in `_settle`, and returns what to d
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from shared.demand import Demand
@@ -18,8 +18,9 @@ from shared.status import Phase
 from sidecar.demand import Demands, Want
 from sidecar.engine import Do, Engine, Model, Refusal
 from sidecar.estimate import History, Measured
+from sidecar.ledger import Ledger
 from sidecar.machine import Effect, Exit, Fact, Machine
-from sidecar.memory import NO_UUIDS, Bytes, fits, subtract, with_lost
+from sidecar.memory import NO_UUIDS, Bytes, Memory, fits, subtract, with_lost
 from sidecar.plan import Candidate, Claim, Facts, Plan, Rules, Wait
 from sidecar.planner import plan
 from sidecar.prospects import Outlook, Prospect
@@ -43,6 +44,7 @@ class Box:
             id: Engine(model, Machine(model.limits, now), History(model.size))
             for id, model in models.items()
         }
+        self.ledger = Ledger(self.engines)
         self.switches = Switches(boot)
         self.claims: tuple[Claim, ...] = ()
         self.waits: tuple[Wait, ...] = ()
@@ -58,7 +60,6 @@ class Box:
         self._outlook = Outlook()
         self._standbys = tuple(id for id, model in models.items() if model.standby)
         self._rules = rules
-        self.taken_by_strangers: Bytes = {}
         self._replan_at = math.inf
         self.supplied(capacity)
 
@@ -68,6 +69,7 @@ class Box:
         """What an earlier sidecar has measured on this box."""
         for model, known in measured.items():
             self.engines[model].history.measured = known
+        self.ledger.recalled()
 
     def supplied(
         self, capacity: Bytes, uuids: Mapping[str, str] = NO_UUIDS, trouble: str | None = None
@@ -76,8 +78,7 @@ class Box:
         get lost (`trouble` says why) and come back. Engines on one that is lost live on."""
         self.capacity = with_lost(capacity, self.capacity)
         self.claims = tuple(claim for claim in self.claims if fits(claim.booking, self.capacity))
-        for engine in self.engines.values():
-            self.news |= engine.place(self.capacity, uuids, trouble)
+        self.news |= self.ledger.supplied(self.capacity, uuids, trouble)
 
     def heard(self, router: str, demand: Demand, now: float) -> list[Do]:
         self.changed |= self.demands.heard(router, demand, now)
@@ -108,7 +109,10 @@ class Box:
 
     def saw(self, model: str, fact: Fact, now: float, exit: Exit | None = None) -> list[Do]:
         """An engine's process did something."""
-        return self._settle(now, self._tell(self.engines[model], fact, now, exit))
+        engine = self.engines[model]
+        if fact is Fact.EXITED:
+            return self._settle(now, self._ended(engine, now, exit))
+        return self._settle(now, self._tell(engine, fact, now, exit))
 
     def progressed(self, model: str, value: float, now: float) -> list[Do]:
         """The engine says how far its load is, from 0 to 1."""
@@ -121,11 +125,14 @@ class Box:
     def sign_of_life(self, model: str, now: float) -> None:
         self.engines[model].machine.sign_of_life(now)
 
-    def strangers(self, taken: Bytes, now: float) -> list[Do]:
-        """Others use this much of the pools: it is respected, never touched."""
-        self.changed |= taken != self.taken_by_strangers
-        self.taken_by_strangers = taken
-        return self._settle(now)
+    def looked(self, seen: Memory, leaders: Mapping[str, int], now: float) -> list[Do]:
+        """What memory there is and who takes it. `leaders`: the process that leads the session of
+        each model's engine."""
+        self.changed = True  # what is used changes by itself
+        self.ledger.look(seen, leaders)
+        self.learned |= self.ledger.learned
+        self.ledger.learned = False
+        return self._settle(now, self._freed(now))
 
     def tick(self, now: float) -> list[Do]:
         effects = []
@@ -133,12 +140,13 @@ class Box:
             if now >= engine.machine.deadline:
                 engine.because = f"{engine.machine.phase} took too long"
                 effects += self._tell(engine, Fact.OVERDUE, now)
-        return self._settle(now, effects)
+        return self._settle(now, effects + self._freed(now))
 
     def deadline(self, now: float) -> float:
         """When to call `tick` if nothing happens before."""
         machines = (engine.machine.deadline for engine in self.running.values())
-        return min(self._replan_at, self.demands.deadline(now), *machines)
+        ends = (self._replan_at, self.ledger.deadline, self.demands.deadline(now))
+        return min(*ends, *machines)
 
     # By hand.
 
@@ -172,6 +180,7 @@ class Box:
         """Admit nobody, let what runs come to its end, then stop every engine."""
         self.closing = self.news = True
         self.claims, self.waits = (), ()
+        self.ledger.waits_for_others((), now)
         self.switches.clear()
         effects: list[Do] = []
         for engine in self.engines.values():
@@ -201,19 +210,22 @@ class Box:
         if self.closing:
             self._replan_at = math.inf
             return done
-        return done + self._carry_out(plan(self.facts(wants, now)), now)
+        return done + self._carry_out(plan(self.facts(wants, now)), wants, now)
 
     def _without_the_hopeless(self, wants: dict[str, Want], now: float) -> dict[str, Want]:
         """Who waits for what cannot start is answered, and costs no other model its place."""
-        hopeless = [m for m in wants if m in self.obstacles and not self.engines[m].booking]
-        for model in hopeless:
+        told = {m: self.obstacles.get(m) or self.ledger.hopeless(m, now) for m in wants}
+        hopeless = {m: exit for m, exit in told.items() if exit and not self.engines[m].booking}
+        for model, exit in hopeless.items():
             engine = self.engines[model]
-            engine.machine.cannot_start(self.obstacles[model], now)
+            engine.machine.cannot_start(exit, now)
             self.demands.by_hand.pop(model, None)
             self.news = True
         return {model: want for model, want in wants.items() if model not in hopeless}
 
-    def _carry_out(self, decided: Plan, now: float) -> list[Do]:
+    def _carry_out(self, decided: Plan, wants: Collection[str], now: float) -> list[Do]:
+        stuck = [w.model for w in decided.waits if w.stuck and w.model in wants]
+        self.news |= self.ledger.waits_for_others(stuck, now)
         self.news |= [w.model for w in decided.waits] != [w.model for w in self.waits]
         self.claims, self.waits = decided.claims, decided.waits
         self._replan_at = decided.deadline
@@ -227,9 +239,11 @@ class Box:
         for start in decided.starts:
             engine = self._decided(start.model, start.because)
             engine.booking = start.booking
+            self.ledger.started(engine)
             self.news |= self.switches.begin(start.model, (), now)
             done += self._tell(engine, Fact.WANTED, now)
-        self.news |= self.switches.end({claim.model for claim in self.claims}, self.engines)
+        claimed = {claim.model for claim in self.claims}
+        self.news |= self.switches.end(claimed, wants, self.engines)
         self.switches.revise(self.engines, now)
         return done
 
@@ -245,10 +259,10 @@ class Box:
         self.news |= (machine.phase, machine.step) != (before, step)
         self.learned |= engine.learn(before, since, now)
         done = self._do(engine, effects)
-        self._note_phase(engine, before)
+        self._note_phase(engine, before, fact)
         return done
 
-    def _note_phase(self, engine: Engine, before: Phase) -> None:
+    def _note_phase(self, engine: Engine, before: Phase, fact: Fact) -> None:
         id, phase = engine.model.id, engine.machine.phase
         if phase is Phase.IDLE:
             engine.booking = {}
@@ -257,9 +271,25 @@ class Box:
             self.running[id] = engine
         if phase is Phase.READY:
             engine.dismissed = False
-        if phase is Phase.READY or (before is Phase.STARTING and phase is not before):
+        load_ended = before is Phase.STARTING and phase is not before and fact is not Fact.RAN_OUT
+        if phase is Phase.READY or load_ended:
+            engine.again = False
             self.demands.by_hand.pop(id, None)
             self._preload.pop(id, None)
+
+    def _ended(self, engine: Engine, now: float, exit: Exit | None) -> list[Do]:
+        """Its process is gone. It is idle once its memory is back."""
+        waits = self.ledger.ended(engine, now)
+        if not engine.tries_again(exit):
+            return self._tell(engine, Fact.ENDED if waits else Fact.EXITED, now, exit)
+        engine.again = True
+        engine.because = "ran out of memory; one more model leaves and it is tried again"
+        done = self._tell(engine, Fact.RAN_OUT, now)
+        return done if waits else done + self._tell(engine, Fact.FREED, now)
+
+    def _freed(self, now: float) -> list[Do]:
+        back = self.ledger.returned(now)
+        return [do for id in back for do in self._tell(self.engines[id], Fact.FREED, now)]
 
     def _send_away(self, engine: Engine, now: float, because: str) -> list[Do]:
         """By hand: it does not go back, whoever else it makes room for."""
@@ -297,6 +327,7 @@ class Box:
             claims=tuple(self._claim(claim) for claim in self.claims),
             rules=self._rules,
             extras=extras,
+            one_start_at_a_time=self.ledger.one_start_at_a_time,
         )
 
     def prospects(self, now: float) -> Mapping[str, Prospect]:
@@ -326,11 +357,11 @@ class Box:
 
     def _claim(self, claim: Claim) -> Claim:
         """As it was made; one on all of some pools, as large as these are now."""
-        if self.engines[claim.model].model.need.bytes is None:
+        if self.engines[claim.model].takes_whole_box:
             whole = self._whole_box()
             return replace(claim, booking={pool: whole[pool] for pool in claim.booking})
         return claim
 
     def _whole_box(self) -> Bytes:
         """What engines may take, but for what strangers took."""
-        return subtract(self.capacity, self.taken_by_strangers)
+        return subtract(self.capacity, self.ledger.strangers)

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shared.status import Phase
+from shared.status import MemorySource, Phase
 from sidecar.estimate import UNKNOWN_LOAD, History, Load
 from sidecar.habits import Habits
-from sidecar.machine import Effect, Limits, Machine
+from sidecar.machine import Effect, Exit, Limits, Machine
 from sidecar.memory import Bytes, Need, does_not_fit, placements
+from sidecar.needs import learned
 from sidecar.plan import Candidate, Resident
 from sidecar.visits import grace
 
@@ -42,19 +43,25 @@ class Engine:
     model: Model
     machine: Machine
     history: History
-    placements: tuple[Bytes, ...] = ()
+    placements: tuple[Bytes, ...] = ()  # each way in which the box could ever hold it
     misfit: str = ""  # why there is none
+    source: MemorySource = "unknown"  # of what they say
     booking: Bytes = field(default_factory=dict)
     because: str = ""  # why it was last told to come or to go
     load: Load | None = None  # that is under way
     habits: Habits = field(default_factory=Habits)
     keep_alive: float | None = None  # as the last request wished; None: as configured
     dismissed: bool = False  # by hand: it does not come back by itself
+    again: bool = False  # its load ran out of memory, and is tried once more
 
-    def place(self, capacity: Bytes, uuids: Mapping[str, str], trouble: str | None) -> bool:
-        """Where the box could hold it now. True if that has changed."""
+    def place(
+        self, capacity: Bytes, uuids: Mapping[str, str], trouble: str | None, peaks: Bytes
+    ) -> bool:
+        """Where the box could hold it now. `peaks`: the most that it took of each pool. True if
+        that has changed."""
         need, before = self.model.need, (self.placements, self.misfit)
-        self.placements = placements(need, capacity, uuids)
+        guesses = placements(need, capacity, uuids)
+        self.placements, self.source = learned(need, guesses, capacity, peaks)
         why = f" ({trouble})" if trouble and not need.on_host else ""
         self.misfit = "" if self.placements else does_not_fit(need, capacity, uuids) + why
         return before != (self.placements, self.misfit)
@@ -67,9 +74,22 @@ class Engine:
     def candidate(self, whole_box: Bytes) -> Candidate:
         """What the planner must know to start it."""
         possible = self.placements
-        if self.model.need.bytes is None:
+        if self.takes_whole_box:
             possible = tuple({pool: whole_box[pool] for pool in it} for it in possible)
-        return Candidate(possible, self.load_s, self.machine.retry_at, self.model.standby)
+        retry_at, standby = self.machine.retry_at, self.model.standby
+        return Candidate(possible, self.load_s, retry_at, standby, self.again)
+
+    @property
+    def takes_whole_box(self) -> bool:
+        return self.source == "unknown"
+
+    @property
+    def need(self) -> int | None:
+        """Bytes: what it has booked, or will; None: the whole box."""
+        if self.takes_whole_box or self.source == "declared":
+            return self.model.need.bytes
+        possible = (self.booking,) if self.booking else self.placements
+        return max((sum(one.values()) for one in possible), default=self.model.need.bytes)
 
     def resident(self, now: float) -> Resident:
         """What the planner must know while it has a process."""
@@ -128,6 +148,11 @@ class Engine:
             self.habits.went_idle(now)
         return effects
 
+    def tries_again(self, exit: Exit | None) -> bool:
+        """Whether the end of its load is no failure yet: the first that died of memory is not."""
+        loads = self.machine.phase is Phase.STARTING
+        return loads and not self.again and exit is not None and exit.cause == "vram_oom"
+
     def learn(self, before: Phase, since: float, now: float) -> bool:
         """It was in the phase `before` until now. True if something was measured."""
         phase = self.machine.phase
@@ -138,7 +163,7 @@ class Engine:
             if phase is Phase.READY and load is not None:
                 self.history.loaded(load, now)
                 return True
-        elif before is Phase.STOPPING and phase is Phase.IDLE:
+        elif before is Phase.STOPPING and phase is Phase.IDLE and not self.machine.died:
             self.history.stopped(now - since)
             return True
         return False

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from shared.status import EtaSource, LoadSource, ProgressSource
 
@@ -149,11 +150,13 @@ class Measured:
     loads_s: tuple[float, ...] = ()
     shares: tuple[float, ...] = ()
     stops_s: tuple[float, ...] = ()
+    # The most bytes that each of its engines was seen to take, by a GPU's UUID, or `host`.
+    peaks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class History:
-    """What was measured of one model on this box, in seconds; `share` as in Load."""
+    """What was measured of one model on this box, in seconds and bytes; `share` as in Load."""
 
     size: int | None = None  # bytes of its file
     measured: Measured = Measured()
@@ -180,6 +183,13 @@ class History:
 
     def stopped(self, took: float) -> None:
         self.measured = replace(self.measured, stops_s=newest(self.measured.stops_s, took))
+
+    def took(self, where: str, peak: int, *, of_the_last: bool) -> None:
+        """An engine's memory; `of_the_last`: of the same one, that has grown."""
+        kept = self.measured.peaks.get(where, ())
+        before = kept[:-1] if of_the_last else kept
+        peaks = {**self.measured.peaks, where: (*before, peak)[-KEPT:]}
+        self.measured = replace(self.measured, peaks=peaks)
 
     def served(self, took: float) -> None:
         self.service = mean(self.service, took, SERVICE_WEIGHT)

@@ -7,6 +7,7 @@ words; it is never a zero and never an exception.
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import chain
@@ -136,7 +137,8 @@ class MemoryReader:
         while (asked := self._asked.get()) is not None:
             leaders, reading = asked
             try:
-                reading.set_result(self._source.read(leaders))
+                began = time.monotonic()
+                reading.set_result(replace(self._source.read(leaders), at=began))
             except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
                 reading.set_exception(error)
 

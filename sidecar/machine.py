@@ -35,6 +35,9 @@ class Fact(Enum):
     KEPT = auto()  # the room is not needed after all
     OVERDUE = auto()  # the deadline of its phase has passed
     EXITED = auto()  # the process is gone
+    ENDED = auto()  # the process is gone, and its memory is not back yet
+    RAN_OUT = auto()  # its load ran out of memory, and is tried once more
+    FREED = auto()  # the memory of a process that is gone is back
 
 
 # What the outside world does to an engine. A pair that is not here is an error.
@@ -45,18 +48,26 @@ ON_FACT: dict[tuple[Phase, Fact], Phase] = {
     (STARTING, Fact.LET_GO): STOPPING,
     (STARTING, Fact.OVERDUE): STOPPING,
     (STARTING, Fact.EXITED): IDLE,
+    (STARTING, Fact.ENDED): STOPPING,
+    (STARTING, Fact.RAN_OUT): STOPPING,
     (READY, Fact.LET_GO): SWITCHING,
     (READY, Fact.EXITED): IDLE,
+    (READY, Fact.ENDED): STOPPING,
     (SWITCHING, Fact.KEPT): READY,
     (SWITCHING, Fact.LET_GO): SWITCHING,
     (SWITCHING, Fact.OVERDUE): STOPPING,
     (SWITCHING, Fact.EXITED): IDLE,
+    (SWITCHING, Fact.ENDED): STOPPING,
     (STOPPING, Fact.ALIVE): STOPPING,  # its last report crossed our signal
     (STOPPING, Fact.HEALTHY): STOPPING,
     (STOPPING, Fact.LET_GO): STOPPING,
     (STOPPING, Fact.OVERDUE): STOPPING,  # deaf to the polite signal: by force
     (STOPPING, Fact.EXITED): IDLE,
+    (STOPPING, Fact.ENDED): STOPPING,
+    (STOPPING, Fact.FREED): IDLE,
 }
+
+ENDS = (Fact.EXITED, Fact.ENDED, Fact.RAN_OUT)  # of its process
 
 # What follows by itself from (phase, requests in flight?), until nothing does.
 ON_STATE: dict[tuple[Phase, bool], Phase] = {
@@ -123,7 +134,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended, told with `Fact.EXITED`."""
+    """How a process ended, told with `Fact.EXITED` or `Fact.ENDED`."""
 
     cause: Cause
     how: str  # "exited with code 1"
@@ -143,6 +154,7 @@ class Machine:
         self.failure: Failure | None = None
         self.failures = 0  # failed loads in a row
         self.retry_at = now
+        self.died = False  # its last process, which nobody had told to go
         self.deadline = math.inf
         self._must_be_ready = math.inf
 
@@ -156,14 +168,20 @@ class Machine:
         if fact is Fact.ALIVE and phase is STARTING and self.step is not Step.AWAITING_READINESS:
             self.step = Step.AWAITING_READINESS
             self.sign_of_life(now)  # only the first answer is: one may say "loading" for ever
-        if fact is Fact.EXITED:
+        if fact in ENDS:
+            self.died = phase is not STOPPING
+        if fact in (Fact.EXITED, Fact.ENDED):
             self._ended(exit, now)
         if fact is Fact.OVERDUE and phase is STARTING:
             self._never_got_ready(now)
         if fact is Fact.OVERDUE and phase is STOPPING:
             self.deadline = now + max(FORCE_AGAIN, self._limits.stop)
             return [Stop(force=True)]
-        return list(self._enter(target, now)) + list(self._settle(now))
+        effects = list(self._enter(target, now)) + list(self._settle(now))
+        if fact in ENDS and target is STOPPING:  # nobody is left to be told to go
+            self.step, self.deadline = Step.AWAITING_VRAM, math.inf
+            return []
+        return effects
 
     def admit(self, slots: int, now: float) -> bool:
         """Count a request in, if the engine can serve it now. Each True needs one `release`."""

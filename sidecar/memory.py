@@ -9,6 +9,7 @@ pool an engine takes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -30,6 +31,11 @@ CHOICES = 70
 
 def gpu(index: int) -> str:
     return f"gpu{index}"
+
+
+def on_gpus(bytes: Bytes) -> dict[str, int]:
+    """Those of them that are a GPU's."""
+    return {pool: size for pool, size in bytes.items() if pool != HOST}
 
 
 def gpus_of(booking: Bytes) -> tuple[int, ...]:
@@ -69,6 +75,8 @@ class Memory:
     # the drivers tell: where NVML's pids are not ours there is no entry for its GPUs, never a zero.
     uses: Mapping[int, Bytes] = field(default_factory=dict)
     drivers: Mapping[str, str] = field(default_factory=dict)  # "ok", or why it shows no GPU
+    # When the reading of it began, by the monotonic clock: it tells nothing of what came later.
+    at: float = field(default=math.inf, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +106,6 @@ def with_lost(now: Bytes, before: Bytes) -> Bytes:
     """What engines may take now. Of a GPU that was there before and is not now, nothing: a box
     that has lost one is not a box that has none, where engines run on the host."""
     return {**dict.fromkeys(before, 0), **now}
-
-
-def strangers(seen: Memory, booked: Bytes) -> Bytes:
-    """What others use of the GPUs: all that we have not booked."""
-    return {gpu(g.index): max(0, g.used - booked.get(gpu(g.index), 0)) for g in seen.gpus}
 
 
 def placements(

@@ -86,9 +86,12 @@ class _Planning:
                 self._ask_again(self.facts.now)  # once it is ready, it may be another's victim
 
     def _start_claims_that_have_their_room(self) -> None:
+        """One whose room others have taken meanwhile is planned anew."""
         claims, self.room.claims = self.room.claims, []
         for claim in claims:
-            if self.room.takes_now(claim.booking) and fits(claim.booking, self.room.spare()):
+            if not fits(claim.booking, self.room.spare()):
+                continue
+            if self.room.takes_now(claim.booking):
                 self.room.starts.append(Start(claim.model, claim.booking, claim.because))
             else:
                 self.room.claims.append(claim)

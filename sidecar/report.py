@@ -73,13 +73,14 @@ def _model(
     return ModelStatus(
         id=model.id,
         phase=machine.phase,
-        step=machine.step,
+        step=machine.step or (Step.AWAITING_VRAM if model.id in box.ledger.stuck else None),
         in_flight=machine.in_flight,
         slots=model.slots,
         waiting=waiting,
         routers=want.routers if want else 0,
-        memory_bytes=model.need.bytes,
-        memory_source=model.need.source,
+        memory_bytes=engine.need,
+        memory_source=engine.source,
+        measured_bytes=box.ledger.measured(engine),
         load_s=_rounded(load),
         load_source=source,
         progress=progress,
@@ -180,7 +181,7 @@ def _memory(box: Box, seen: Memory) -> tuple[MemoryRow, ...]:
             used=g.used,
             free=g.total - g.used,
             reserved=reserved.get(gpu(g.index), 0),
-            strangers=box.taken_by_strangers.get(gpu(g.index), 0),
+            strangers=box.ledger.strangers.get(gpu(g.index), 0),
             utilisation=g.utilisation,
         )
         for g in seen.gpus
@@ -191,7 +192,7 @@ def _memory(box: Box, seen: Memory) -> tuple[MemoryRow, ...]:
         used=seen.host.used,
         free=seen.host.free,
         reserved=reserved.get(HOST, 0),
-        strangers=max(0, seen.host.used - reserved.get(HOST, 0)),
+        strangers=max(0, seen.host.used - box.ledger.held(HOST)),
     )
     return (*rows, host)
 
@@ -213,6 +214,7 @@ def _plan(box: Box) -> tuple[PlanEntry, ...]:
 def _problems(box: Box, seen: Memory) -> tuple[str, ...]:
     problems = [p for id in box.engines if (p := box.fit_problem(id)) is not None]
     problems += [f"{id}: {obstacle.how}" for id, obstacle in box.obstacles.items()]
+    problems += map(str, box.ledger.lost)
     return tuple(problems) + ((seen.problem,) if seen.problem else ())
 
 

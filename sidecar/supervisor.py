@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from shared.alarm import Alarm
 from shared.demand import Demand
 from shared.status import Phase, Status
 from shared.watch import Watch
-from sidecar import gpus, memory, obstacles, port
+from sidecar import gpus, memory, port
 from sidecar.box import Box
 from sidecar.catalogue import Known
 from sidecar.config import SidecarConfig
@@ -33,6 +33,7 @@ from sidecar.engines.launch import Given, Launch
 from sidecar.estimate import Measured
 from sidecar.gpu import MemoryReader
 from sidecar.journal import Entry, Journal
+from sidecar.lookout import Lookout
 from sidecar.machine import Exit, Fact, Spawn
 from sidecar.memory import Bytes, Memory
 from sidecar.plan import Rules
@@ -41,7 +42,6 @@ from sidecar.runner import Runner
 from sidecar.state import StateFolder
 
 COALESCE = 0.1  # seconds: in-flight counts, expiry and memory go out at most this often
-LOOK_EVERY = 1.0  # seconds between two looks at what is really used, and at the models' files
 
 PRESETS = {
     "command": command.launch,
@@ -102,14 +102,14 @@ class Supervisor:
             ),
             now=time.monotonic(),
         )
-        self._seen, self._memory_limit = seen, config.memory_limit
-        self._supply()
+        self._memory_limit = config.memory_limit
         self._journal = Journal(folder.path / "journal.json")
         self._digests = {id: k.digest for id, k in known.items()}
         self.box.recall(self._remembered())
+        self._learn(seen, {})
         self.status: Watch[Status] = Watch(report(self.box, seen, time.monotonic(), time.time()))
         self._folder = folder
-        self._reader = reader
+        self._lookout = Lookout(reader, seen, known)
         self._secret = secrets.token_bytes(32)
         self._runners: dict[str, Runner] = {}  # the last one of each model, running or not
         self._problems: set[str] = set()  # that were logged
@@ -123,7 +123,11 @@ class Supervisor:
         async with httpx.AsyncClient(trust_env=False) as self._health:
             try:
                 async with asyncio.TaskGroup() as self._tasks:
-                    self._tasks.create_task(self._watch_machine())
+                    watching = self._lookout.watch_memory(
+                        lambda: self._leaders().values(), self._looked
+                    )
+                    self._tasks.create_task(self._lookout.watch_files(self._found))
+                    self._tasks.create_task(watching)
                     self._act([])
             finally:
                 self._alarm.cancel()
@@ -204,6 +208,8 @@ class Supervisor:
         else:
             self._publish_soon()
         self._alarm.set(self.box.deadline(time.monotonic()))
+        if self.box.ledger.is_awaited:
+            self._lookout.hurry()
         if self.box.learned:  # last: those who wait hear of it before the disk does
             self._remember()
 
@@ -235,7 +241,7 @@ class Supervisor:
     def _launch(self, model: str, id: str, booking: Bytes) -> Launch:
         known = self.known[model]
         key = hmac.new(self._secret, id.encode(), hashlib.sha256).hexdigest()
-        seen = gpus.visible(booking, self._seen.gpus, on_host=known.model.need.on_host)
+        seen = gpus.visible(booking, self._lookout.seen.gpus, on_host=known.model.need.on_host)
         env = {**seen, **known.config.env, "SWAPYARD_LAUNCH": id}
         given = Given(known.context, port.free(), key, env)
         return PRESETS[known.facts.engine](known.config, given)
@@ -243,25 +249,19 @@ class Supervisor:
     def _tick(self) -> None:
         self._act(self.box.tick(time.monotonic()))
 
-    async def _watch_machine(self) -> None:
-        while True:
-            self._act(self.box.found(self._obstacles(), time.monotonic()))
-            leaders = frozenset(pid for r in self._runners.values() if (pid := r.leader))
-            self._seen = await self._reader.read(leaders)
-            self._supply()
-            booked = memory.add(engine.booking for engine in self.box.engines.values())
-            self.box.changed = True  # what is used changes by itself, strangers or not
-            self._act(self.box.strangers(memory.strangers(self._seen, booked), time.monotonic()))
-            await asyncio.sleep(LOOK_EVERY)
+    def _leaders(self) -> dict[str, int]:
+        return {id: pid for id, runner in self._runners.items() if (pid := runner.leader)}
 
-    def _supply(self) -> None:
-        seen = self._seen
+    def _looked(self, seen: Memory) -> None:
+        self._act(self._learn(seen, self._leaders()))
+
+    def _learn(self, seen: Memory, leaders: Mapping[str, int]) -> list[Do]:
         capacity, uuids = memory.capacity(seen, self._memory_limit), memory.uuids(seen)
         self.box.supplied(capacity, uuids, seen.problem)
+        return self.box.looked(seen, leaders, time.monotonic())
 
-    def _obstacles(self) -> dict[str, Exit]:
-        looked = {id: obstacles.of_model(known) for id, known in self.known.items()}
-        return {id: obstacle for id, obstacle in looked.items() if obstacle is not None}
+    def _found(self, obstacles: Mapping[str, Exit]) -> None:
+        self._act(self.box.found(obstacles, time.monotonic()))
 
     async def _until_no_engine_is_left(self) -> None:
         async for status in self.status:
@@ -278,7 +278,7 @@ class Supervisor:
         before = {m.id: m.phase for m in self.status.value.models}
         self.box.seq += 1
         self.box.news = self.box.changed = False
-        status = report(self.box, self._seen, time.monotonic(), time.time())
+        status = report(self.box, self._lookout.seen, time.monotonic(), time.time())
         self.status.set(status)
         for problem in sorted(set(status.problems) - self._problems):
             log.warning("problem", problem=problem)

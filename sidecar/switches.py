@@ -6,7 +6,7 @@ Rule: this file does no I/O, reads no clock and never awaits.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.status import EtaSource, Phase
 from sidecar.engine import Engine
@@ -32,17 +32,29 @@ class Switches(dict[str, Switch]):
 
     def begin(self, to: str, from_: tuple[str, ...], now: float) -> bool:
         if to in self:
-            return False
+            return self._widen(self[to], from_)
         self._begun += 1
         self[to] = Switch(f"s-{self._boot}-{self._begun}", to, from_, now)
         return True
 
-    def end(self, claimed: Collection[str], engines: Mapping[str, Engine]) -> bool:
-        """A switch whose load has ended, or whose claim was dropped, is none any more."""
+    def _widen(self, switch: Switch, from_: tuple[str, ...]) -> bool:
+        """More must leave than was thought."""
+        more = tuple(name for name in from_ if name not in switch.from_)
+        if more:
+            self[switch.to] = replace(switch, from_=switch.from_ + more)
+        return bool(more)
+
+    def end(
+        self, claimed: Collection[str], wanted: Collection[str], engines: Mapping[str, Engine]
+    ) -> bool:
+        """A switch whose load has ended, or whose claim was dropped, is none any more; but one
+        that is tried again goes on."""
         over = [
             to
             for to in self
-            if to not in claimed and engines[to].machine.phase is not Phase.STARTING
+            if to not in claimed
+            and engines[to].machine.phase is not Phase.STARTING
+            and not (engines[to].again and to in wanted)
         ]
         for to in over:
             del self[to]

@@ -63,7 +63,8 @@ class Hardware:
             if pool != HOST
         )
         size, used = self.total[HOST], self._used(HOST)
-        return Memory(Host(size, used, size - used), gpus)
+        uses = {id(launch): taken for launch, taken in self._engines.items()}
+        return Memory(Host(size, used, size - used), gpus, uses=uses)
 
     def _used(self, pool: str) -> int:
         engines = sum(taken.get(pool, 0) for taken in self._engines.values())

@@ -16,7 +16,7 @@ from sidecar.box import Box
 from sidecar.engine import Do
 from sidecar.estimate import Measured
 from sidecar.machine import Exit, Fact, Spawn
-from sidecar.memory import HOST, add, capacity, strangers
+from sidecar.memory import HOST, capacity
 from sidecar.plan import Rules
 from sidecar.report import report
 from tests.core.pair_hardware import Hardware
@@ -24,7 +24,8 @@ from tests.core.pair_net import Alarm, Clock, Network
 from tests.core.pair_records import Launch, Program, Request, Watcher
 
 COALESCE = 0.1  # seconds, as in the supervisor: small news goes out this often
-MEMORY_EVERY = 1.0  # seconds, as in the supervisor: so a Status goes out once a second at least
+MEMORY_EVERY = 1.0  # seconds, as in the lookout: so a Status goes out once a second at least
+MEMORY_AGAIN = 0.02  # while somebody waits for memory
 EPOCH = 1_795_000_000.0  # Unix time at the clock's zero
 TAKES_AT = 0.3  # of a load: when an engine takes its memory
 CRASH = Exit("crashed", "exited with code 1")
@@ -56,6 +57,7 @@ class Sidecar:
         self._boots = itertools.count(1)
         self._soon = Alarm(clock, self.publish)
         self._alarm = Alarm(clock, self._tick)
+        self._look = Alarm(clock, self._look_at_memory)
         self.start()
 
     # Its life.
@@ -67,7 +69,7 @@ class Sidecar:
         self.box = Box(self.name, boot, models, whole, self.rules, now)
         self.box.recall(self._measured)
         self.up = True
-        self._look_at_memory(self.box)
+        self._look_at_memory()
         for watcher in self.watchers:
             watcher.links[self.name].carry(watcher.connected, self)
 
@@ -79,6 +81,7 @@ class Sidecar:
         self.up = False
         self._soon.off()
         self._alarm.off()
+        self._look.off()
         for launch in self._running.values():
             self._end(launch)
         self._running = {}
@@ -90,13 +93,11 @@ class Sidecar:
         facts = (ModelFacts(m, "command", m, None, p.slots) for m, p in self._programs.items())
         return Catalogue(self.name, self.box.boot, tuple(facts))
 
-    def _look_at_memory(self, box: Box) -> None:
-        if self._is(box):
-            box.changed = True
-            booked = add(engine.booking for engine in box.engines.values())
-            self._looked_at = self._clock.now
-            self._act(box.strangers(strangers(self.hardware.seen(), booked), self._clock.now))
-            self._clock.after(MEMORY_EVERY, self._look_at_memory, box)
+    def _look_at_memory(self) -> None:
+        self._looked_at = self._clock.now
+        leaders = {model: id(launch) for model, launch in self._running.items()}
+        self._look.set(self._clock.now + MEMORY_EVERY)
+        self._act(self.box.looked(self.hardware.seen(), leaders, self._clock.now))
 
     def _is(self, box: Box) -> bool:
         """Whether this is still the life in which something began."""
@@ -177,6 +178,8 @@ class Sidecar:
         else:
             self._publish_soon()
         self._alarm.set(self.box.deadline(self._clock.now))
+        if self.box.ledger.is_awaited:
+            self._look.set(self._clock.now + MEMORY_AGAIN)
         self.settled(self)
 
     def publish(self) -> None:

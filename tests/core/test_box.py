@@ -5,21 +5,22 @@ from collections.abc import Iterable
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis import Phase as Examples
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from shared.demand import Demand, ModelDemand
-from shared.status import Phase, Status
+from shared.status import Phase, Status, Step
 from sidecar.box import Box
 from sidecar.demand import BY_HAND
 from sidecar.engine import Do, Model
 from sidecar.estimate import Measured
 from sidecar.machine import Exit, Fact, Limits, Spawn, Stop
-from sidecar.memory import HOST, Bytes, Host, Memory, Need, add, fits
+from sidecar.memory import HOST, Bytes, Gpu, Host, Memory, Need, add, fits
 from sidecar.plan import Rules
 from sidecar.report import report
 
 LIMITS = Limits(start=100, stall=20, drain=60, stop=10)
 CRASH = Exit("crashed", "exited with code 1", ("boom",), "boom")
+OOM = Exit("vram_oom", "exited with code 1")
 GPU = {"gpu0": 10, HOST: 8}
 SPAWN, STOP = Spawn(), Stop()
 
@@ -41,6 +42,11 @@ def says(seq: int, **models: int | ModelDemand) -> Demand:
 
 def waits(count: int = 1, oldest: float = 0.0, sent: int = 0) -> ModelDemand:
     return ModelDemand({0: count}, oldest, sent)
+
+
+def used(*gpus: int) -> Memory:
+    """What a look shows: each GPU's use, in the order of their numbers."""
+    return Memory(Host(8, 0, 8), tuple(Gpu(n, f"GPU-{n}", "", 0, u, 0) for n, u in enumerate(gpus)))
 
 
 def did(effects: Iterable[Do]) -> list[tuple[str, Spawn | Stop]]:
@@ -267,19 +273,19 @@ def test_after_the_third_failed_load_a_model_waits_for_its_next_try() -> None:
 
 def test_memory_of_strangers_is_respected() -> None:
     box = make_box()
-    assert box.strangers({"gpu0": 5}, 0) == []
+    assert box.looked(used(5), {}, 0) == []
     assert box.heard("r", says(1, a=1), 1) == []
     assert [w.model for w in box.waits] == ["a"]
-    assert did(box.strangers({"gpu0": 2}, 2)) == [("a", SPAWN)]
+    assert did(box.looked(used(2), {}, 2)) == [("a", SPAWN)]
 
 
 def test_a_model_without_a_known_need_takes_the_box_but_for_what_strangers_took() -> None:
     box = make_box(model("a"), model("b", None))
     loaded(box, "a")
-    box.strangers({"gpu0": 1}, 1)
+    box.looked(used(9), {}, 1)
     assert did(box.heard("r", says(1, b=1), 1)) == [("a", STOP)]
-    box.strangers({"gpu0": 2}, 2)  # more than when its room was promised
-    [start] = box.saw("a", Fact.EXITED, 2)
+    assert box.saw("a", Fact.EXITED, 2) == []
+    [start] = box.looked(used(2), {}, 2)  # strangers take more than when its room was promised
     assert start == Do("b", SPAWN, {"gpu0": 8, HOST: 8})
 
 
@@ -302,7 +308,7 @@ def test_a_gpu_that_comes_later_can_be_used() -> None:
     assert box.fit_problem("a") == "a needs 0.0 GiB, the limit for engines is 0.0 GiB"
     box.supplied(GPU)
     assert box.news
-    assert did(box.strangers({"gpu0": 0}, 1)) == [("a", SPAWN)]
+    assert did(box.looked(used(0), {}, 1)) == [("a", SPAWN)]
     assert box.engines["a"].booking == {"gpu0": 8}
 
 
@@ -313,7 +319,7 @@ def test_nothing_starts_on_a_lost_gpu_until_it_is_back_and_who_wants_to_is_told_
     assert box.fit_problem("a") == "a needs a GPU, this box has none (GPU 0: lost)"
     assert box.wants() == {}
     box.supplied(GPU)
-    assert did(box.strangers({}, 1)) == [("a", SPAWN)]
+    assert did(box.looked(used(), {}, 1)) == [("a", SPAWN)]
 
 
 def test_an_engine_on_a_lost_gpu_is_left_alone_as_long_as_it_lives() -> None:
@@ -334,7 +340,7 @@ def test_room_that_was_promised_on_a_gpu_is_not_promised_any_more_when_it_is_los
     assert [claim.booking for claim in box.claims] == [{"gpu0": 8}]
     box.supplied({"gpu1": 10, HOST: 8}, trouble=LOST)
     assert box.claims == ()
-    assert did(box.strangers({}, 2)) == [("b", SPAWN)]
+    assert did(box.looked(used(), {}, 2)) == [("b", SPAWN)]
     assert box.engines["b"].booking == {"gpu1": 8}
 
 
@@ -359,10 +365,10 @@ def test_a_model_of_unknown_need_takes_all_of_its_gpu_but_for_what_strangers_too
     unknown = Model("a", 4, Need(None, "unknown", False, (1,)), LIMITS)
     capacity = {"gpu0": 10, "gpu1": 10, HOST: 8}
     box = loaded(make_box(unknown, model("b"), model("c"), capacity=capacity), "b", "c")
-    box.strangers({"gpu1": 1}, 1)
+    box.looked(used(8, 9), {}, 1)
     assert did(box.heard("r", says(1, a=1), 1)) == [("c", STOP)]
-    box.strangers({"gpu1": 2}, 2)  # more than when its room was promised
-    [start] = box.saw("c", Fact.EXITED, 2)
+    assert box.saw("c", Fact.EXITED, 2) == []
+    [start] = box.looked(used(8, 2), {}, 2)  # more than when its room was promised
     assert start == Do("a", SPAWN, {"gpu1": 8})
 
 
@@ -551,16 +557,14 @@ def test_what_changes_nothing_is_no_change() -> None:
     box = make_box()
     box.heard("r", says(2, a=1), 0)
     box.progressed("a", 0.5, 1)
-    box.strangers({"gpu0": 1}, 1)
     quiet(box)
     box.heard("r", says(1, b=1), 1)
     box.progressed("a", 0.5, 1)
-    box.strangers({"gpu0": 1}, 1)
     box.tick(2)
     assert (box.news, box.changed) == (False, False)
     box.progressed("a", 0.6, 2)
     assert (box.news, box.changed) == (False, True)
-    quiet(box).strangers({}, 2)
+    quiet(box).looked(used(), {}, 2)
     assert (box.news, box.changed) == (False, True)
     quiet(box).tick(3)  # the router is forgotten
     assert (box.news, box.changed) == (False, True)
@@ -588,14 +592,16 @@ def test_everybody_who_waits_is_served_in_turn() -> None:
 
 # Whatever happens, in whatever order.
 
-TWO_GPUS = {"gpu0": 10, "gpu1": 6, HOST: 8}
+GIB = 2**30
+TWO_GPUS = {"gpu0": 10 * GIB, "gpu1": 6 * GIB, HOST: 8 * GIB}
 FLEET = (
-    model("a", 6),
-    model("b", 6, slots=1),
-    model("c", 4),
-    model("p", 3, pinned=True),
+    model("a", 6 * GIB),
+    model("b", 6 * GIB, slots=1),
+    model("c", 4 * GIB),
+    model("p", 3 * GIB, pinned=True),
     model("whole", None),
-    Model("host", 1, Need(5, "declared", on_host=True), LIMITS, size=10**9),
+    Model("guess", 1, Need(4 * GIB, "estimated", on_host=False), LIMITS),
+    Model("host", 1, Need(5 * GIB, "declared", on_host=True), LIMITS, size=10**9),
 )
 NAMES = [m.id for m in FLEET]
 ROUTERS = ["r", "s"]
@@ -616,6 +622,13 @@ class Life(RuleBasedStateMachine):
         self.seq = 0
         self.by_hand: set[str] = set()
         self.strangers: Bytes = {}
+        self.pids: dict[str, int] = {}
+        self.takes: dict[int, Bytes] = {}  # by pid, also for a while after its end
+        self.are_told = True
+
+    @initialize(are_told=st.booleans())
+    def the_driver_may_tell_whose_memory_it_is(self, are_told: bool) -> None:
+        self.are_told = are_told
 
     # Time, routers and operators.
 
@@ -674,8 +687,26 @@ class Life(RuleBasedStateMachine):
 
     @rule(taken=st.dictionaries(st.sampled_from(["gpu0", "gpu1"]), st.integers(0, 5)))
     def strangers_come_and_go(self, taken: Bytes) -> None:
-        self.strangers = taken
-        self.act(self.box.strangers(taken, self.now))
+        self.strangers = {pool: gib * GIB for pool, gib in taken.items()}
+
+    @precondition(lambda self: len(self.takes) > len(self.pids))
+    @rule(n=st.integers(0, 9))
+    def memory_comes_back(self, n: int) -> None:
+        ended = [pid for pid in self.takes if pid not in self.pids.values()]
+        del self.takes[ended[n % len(ended)]]
+
+    @rule()
+    def the_sidecar_looks(self) -> None:
+        used = add([self.strangers, *self.takes.values()])
+        gpus = tuple(Gpu(n, f"GPU-{n}", "", 0, used.get(f"gpu{n}", 0), None) for n in (0, 1))
+        living = {pid: self.takes[pid] for pid in self.pids.values()} if self.are_told else {}
+        self.act(self.box.looked(Memory(Host(8, 0, 8), gpus, uses=living), self.pids, self.now))
+        settled = set(self.processes.values()) <= {"ready"} and self.takes.keys() == {
+            *self.pids.values()
+        }
+        if self.are_told and settled:
+            shown = {p: size for p, size in self.box.ledger.strangers.items() if size}
+            assert shown == {p: size for p, size in self.strangers.items() if size}
 
     # Requests.
 
@@ -714,16 +745,18 @@ class Life(RuleBasedStateMachine):
         if crossed is not None:
             self.act(self.box.saw(name, crossed, self.now))
         else:
-            del self.processes[name]
+            self.end(name)
             self.act(self.box.saw(name, Fact.EXITED, self.now))
 
     @precondition(lambda self: self.processes)
-    @rule(n=st.integers(0, 9))
-    def a_process_crashes(self, n: int) -> None:
+    @rule(n=st.integers(0, 9), exit=st.sampled_from([CRASH, OOM]))
+    def a_process_crashes(self, n: int, exit: Exit) -> None:
         name = [*self.processes][n % len(self.processes)]
-        if self.processes.pop(name) == "loading":
+        tried_again = exit is OOM and not self.box.engines[name].again
+        if self.processes[name] == "loading" and not tried_again:
             self.by_hand.discard(name)
-        self.act(self.box.saw(name, Fact.EXITED, self.now, CRASH))
+        self.end(name)
+        self.act(self.box.saw(name, Fact.EXITED, self.now, exit))
 
     # What the shell does, and what must hold when it does.
 
@@ -744,9 +777,16 @@ class Life(RuleBasedStateMachine):
         }
         assert name in asked | self.by_hand, "a start that nobody wants"
         assert booking == self.box.engines[name].booking != {}
-        taken = add([self.booked(), self.strangers])
+        taken = add([self.booked(), self.box.ledger.strangers])
         assert fits({pool: taken[pool] for pool in booking}, TWO_GPUS)
         self.processes[name] = "loading"
+        pid = self.pids[name] = max(self.takes, default=0) + 1
+        one_gpu = {p: min(size, 3 * GIB) for p, size in booking.items() if p != HOST}
+        self.takes[pid] = dict([*one_gpu.items()][:1])
+
+    def end(self, name: str) -> None:
+        """Its memory comes back some time."""
+        del self.processes[name], self.pids[name]
 
     def stop(self, name: str, force: bool) -> None:
         state = self.processes[name]
@@ -765,7 +805,9 @@ class Life(RuleBasedStateMachine):
         assert fits(self.booked(), TWO_GPUS)
         for name, engine in self.box.engines.items():
             machine = engine.machine
-            assert (name in self.processes) == (machine.phase is not Phase.IDLE)
+            waits_for_memory = machine.step == Step.AWAITING_VRAM
+            lives = machine.phase is not Phase.IDLE and not waits_for_memory
+            assert (name in self.processes) == lives
             assert (engine.booking != {}) == (machine.phase is not Phase.IDLE)
             assert machine.in_flight == [m for m, _ in self.requests].count(name)
             if machine.phase is Phase.SWITCHING:
@@ -788,7 +830,7 @@ class Life(RuleBasedStateMachine):
 
 TestWhateverHappens = Life.TestCase
 TestWhateverHappens.settings = settings(
-    max_examples=25,
+    max_examples=40,
     stateful_step_count=30,
     deadline=None,
     database=None,

@@ -36,6 +36,15 @@ def test_only_the_newest_measurements_count() -> None:
     assert history.load == 9
 
 
+def test_of_each_engine_the_peak_is_kept_where_it_was() -> None:
+    history = History()
+    for life in range(6):
+        history.took("GPU-1", 10 * life, of_the_last=False)
+        history.took("GPU-1", 10 * life + 5, of_the_last=True)
+    history.took("host", 3, of_the_last=False)
+    assert history.measured.peaks == {"GPU-1": (15, 25, 35, 45, 55), "host": (3,)}
+
+
 def test_an_estimate_names_its_source_and_without_one_there_is_no_number() -> None:
     history = History()
     assert history.load_estimate() == (None, "unknown")

@@ -11,6 +11,7 @@ import pytest
 
 from shared.status import Phase, Step
 from sidecar.machine import (
+    ENDS,
     IDLE,
     ON_FACT,
     ON_STATE,
@@ -150,6 +151,63 @@ def dies_while_it_drains() -> None:
     assert engine.release(3) == []
 
 
+def waits_for_its_memory() -> None:
+    engine = ready()
+    engine.saw(Fact.LET_GO, 1)
+    assert engine.saw(Fact.ENDED, 2) == []
+    assert (engine.phase, engine.step, engine.since) == (STOPPING, Step.AWAITING_VRAM, 1)
+    assert (engine.failure, engine.deadline) == (None, math.inf)
+    assert engine.saw(Fact.LET_GO, 3) == []
+    assert engine.step == Step.AWAITING_VRAM
+    assert engine.saw(Fact.FREED, 4) == []
+    assert (engine.phase, engine.step, engine.since) == (IDLE, None, 4)
+
+
+def fails_to_load_and_leaves_memory_behind() -> None:
+    engine = machine(Fact.WANTED)
+    assert engine.saw(Fact.ENDED, 5, CRASH) == []
+    assert (engine.phase, engine.step, engine.failures) == (STOPPING, Step.AWAITING_VRAM, 1)
+    assert engine.failure is not None
+    assert (engine.failure.code, engine.failure.at) == ("load_failed", 5)
+
+
+def dies_while_it_serves_and_leaves_memory_behind() -> None:
+    engine = ready(in_flight=1)
+    assert engine.saw(Fact.ENDED, 5, CRASH) == []
+    assert (engine.phase, engine.step, engine.deadline) == (
+        STOPPING,
+        Step.AWAITING_VRAM,
+        math.inf,
+    )
+    assert engine.release(6) == []
+    assert engine.failure is not None
+    assert engine.failure.code == "engine_died"
+
+
+def dies_while_it_drains_and_leaves_memory_behind() -> None:
+    engine = ready(in_flight=1)
+    engine.saw(Fact.LET_GO, 1)
+    assert engine.saw(Fact.ENDED, 2, CRASH) == []
+    assert (engine.phase, engine.step, engine.deadline) == (
+        STOPPING,
+        Step.AWAITING_VRAM,
+        math.inf,
+    )
+
+
+def runs_out_of_memory_and_is_tried_once_more() -> None:
+    engine = machine(Fact.WANTED)
+    assert engine.saw(Fact.RAN_OUT, 5) == []
+    assert (engine.phase, engine.step, engine.deadline) == (
+        STOPPING,
+        Step.AWAITING_VRAM,
+        math.inf,
+    )
+    assert (engine.failure, engine.failures, engine.retry_at) == (None, 0, 0)
+    engine.saw(Fact.FREED, 6)
+    assert engine.saw(Fact.WANTED, 7) == [Spawn()]
+
+
 LIVES = (
     loads_serves_and_goes,
     finishes_what_it_has_before_it_goes,
@@ -160,6 +218,11 @@ LIVES = (
     never_gets_ready,
     dies_while_it_serves,
     dies_while_it_drains,
+    waits_for_its_memory,
+    fails_to_load_and_leaves_memory_behind,
+    dies_while_it_serves_and_leaves_memory_behind,
+    dies_while_it_drains_and_leaves_memory_behind,
+    runs_out_of_memory_and_is_tried_once_more,
 )
 
 
@@ -332,6 +395,9 @@ def test_whoever_asks_by_hand_need_not_wait_for_the_next_try() -> None:
 # Whatever happens, in whatever order.
 
 
+NEXT_OF_THE_LIVING = set(Fact) - {Fact.FREED}
+
+
 class Walk:
     """A machine and a process that does what it is told, some time."""
 
@@ -348,10 +414,13 @@ class Walk:
         self._check()
 
     def _fact(self) -> None:
-        fact = self.chance.choice([f for p, f in ON_FACT if p is self.machine.phase])
+        possible = {f for p, f in ON_FACT if p is self.machine.phase}
+        if self.machine.phase is STOPPING:
+            possible &= NEXT_OF_THE_LIVING if self.alive else {Fact.LET_GO, Fact.FREED}
+        fact = self.chance.choice(sorted(possible, key=lambda fact: fact.value))
         draining = self.machine.phase is SWITCHING and fact is not Fact.OVERDUE
         effects = self.machine.saw(fact, self.now, CRASH)
-        if fact is Fact.EXITED:
+        if fact in ENDS:
             self.alive = False
         for effect in effects:
             assert self.alive == isinstance(effect, Stop)
@@ -372,10 +441,11 @@ class Walk:
 
     def _check(self) -> None:
         machine = self.machine
-        assert self.alive == (machine.phase is not IDLE)
+        waits_for_memory = machine.step == Step.AWAITING_VRAM
+        assert self.alive == (machine.phase is not IDLE and not waits_for_memory)
         assert machine.in_flight == self.in_flight <= 2
         assert machine.phase is not SWITCHING or self.in_flight
-        limited = machine.phase in (STARTING, SWITCHING, STOPPING)
+        limited = machine.phase in (STARTING, SWITCHING, STOPPING) and not waits_for_memory
         assert limited == (machine.deadline < math.inf)
 
 

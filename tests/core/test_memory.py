@@ -15,7 +15,6 @@ from sidecar.memory import (
     gpu,
     gpus_of,
     placements,
-    strangers,
     subtract,
     uuids,
     with_lost,
@@ -37,14 +36,6 @@ def test_engines_may_take_every_gpu_and_nine_tenths_of_the_host() -> None:
     assert capacity(seen(0, 0), None) == {"gpu0": 24, "gpu1": 24, HOST: 90}
     assert capacity(seen(), 40) == {HOST: 40}
     assert capacity(seen(), 0) == {HOST: 0}
-
-
-def test_what_is_used_beyond_our_bookings_belongs_to_strangers() -> None:
-    assert strangers(seen(10, 5), {gpu(0): 8, HOST: 3}) == {"gpu0": 2, "gpu1": 5}
-
-
-def test_memory_that_is_booked_and_not_used_yet_is_no_strangers() -> None:
-    assert strangers(seen(3), {gpu(0): 8}) == {"gpu0": 0}
 
 
 def test_a_model_may_be_placed_on_each_gpu_that_could_ever_hold_it() -> None:

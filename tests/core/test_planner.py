@@ -398,7 +398,16 @@ def test_claims_are_served_first_come_first_served() -> None:
     leaving = resident("a", 10, Phase.STOPPING)
     assert planned(leaving, wants=wants, claims=(first, second)).starts == ()
     decided = planned(wants=wants, claims=(first, second))
-    assert (starts(decided), claims(decided)) == (["b"], ["c"])
+    assert (starts(decided), claims(decided)) == (["b"], [])
+
+
+def test_a_claim_whose_room_others_have_taken_is_planned_anew() -> None:
+    promised = claim("b", 20, "a")
+    leaving = resident("a", 20, Phase.STOPPING)
+    idle = resident("c", 4)
+    less = {"gpu0": 23}
+    decided = planned(leaving, idle, wants={"b": want()}, claims=(promised,), capacity=less)
+    assert (drains(decided), claims(decided)) == (["c"], ["b"])
 
 
 def test_a_claim_may_start_before_an_older_one_that_it_does_not_hold_up() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -211,14 +212,15 @@ def test_a_switch_without_victims_of_its_own_is_told_by_those_who_leave_anyway()
     assert (switch.from_, switch.phase) == ((), Phase.STOPPING)
 
 
-def test_a_switch_whose_room_strangers_took_is_where_its_model_is() -> None:
+def test_a_switch_whose_room_strangers_took_is_none_any_more_and_its_model_waits() -> None:
     box = make_box(model("a", 20), model("b", 20))
     bring(box, "a", Phase.READY)
+    box.looked(SEEN, {}, 0)
     wanted(box, 1, b=1)
-    box.strangers({"gpu0": 9}, 2)
-    box.saw("a", Fact.EXITED, 3)
-    [switch] = shown(box, 4).switches
-    assert (switch.phase, switch.step) == (Phase.IDLE, Step.STARTING)
+    box.saw("a", Fact.EXITED, 2)
+    box.looked(replace(SEEN, gpus=(replace(SEEN.gpus[0], used=9),)), {}, 3)
+    status = shown(box, 4)
+    assert (status.switches, status.models[1].step) == ((), Step.AWAITING_VRAM)
 
 
 def test_json_spells_from_as_from() -> None:
@@ -237,7 +239,7 @@ def test_each_gpu_and_the_host_has_a_row() -> None:
     box = make_box(model("a"), model("h", 7, on_host=True))
     bring(box, "a", Phase.READY)
     bring(box, "h", Phase.READY)
-    box.strangers({"gpu0": 3}, 1)
+    box.looked(SEEN, {}, 1)
     card, host = shown(box, 1).memory
     assert (card.kind, card.index, card.uuid, card.name) == ("gpu", 0, "GPU-0", "H200")
     assert (card.total, card.used, card.free, card.utilisation) == (24, 13, 11, 7)

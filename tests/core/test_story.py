@@ -73,6 +73,11 @@ def test_without_a_switch_it_is_the_model_s_own_phase(phase: Phase, step: str) -
     assert (story.phase, story.step, story.box, story.at) == (phase, step, "a", 1000.0)
 
 
+def test_who_waits_for_memory_that_others_hold_is_told_so() -> None:
+    box = view("a", replace(idle("x"), step=Step.AWAITING_VRAM))
+    assert story_of("x", box, 0.0).step == "waiting for VRAM"
+
+
 def test_a_model_that_the_box_does_not_report_is_idle() -> None:
     assert story_of("z", view("a", ready("x")), 0.0).phase is Phase.IDLE
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,14 +36,20 @@ class Pair:
 
 @asynccontextmanager
 async def pair(
-    tmp: Path, models: str, *, box: str = "", router_yaml: str = "", name: str = "box1"
+    tmp: Path,
+    models: str,
+    *,
+    box: str = "",
+    router_yaml: str = "",
+    name: str = "box1",
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Pair]:
     """`models`: the body of `models:`; `box` and `router_yaml`: further lines of each config;
-    `name`: the box's."""
+    `name`: the box's; `env`: of its sidecar."""
     for folder in ("box", "router"):
         (tmp / folder).mkdir(exist_ok=True)
     text = f"box: {name}\nmemory_limit: 1GiB\n{box}\nmodels:\n{models}"
-    async with sidecar(tmp / "box", text) as box1:
+    async with sidecar(tmp / "box", text, env=env) as box1:
         text = f"sidecars: [{{url: '{box1.url}'}}]\n{router_yaml}"
         async with router(tmp / "router", text) as front, client(front.url, timeout=30) as http:
             await until_heard(http)
