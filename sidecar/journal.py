@@ -38,10 +38,22 @@ _PAGE = TypeAdapter(Page)
 
 
 class Journal:
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    """`digests`: what would be measured now, of each model."""
 
-    def read(self) -> Mapping[str, Entry]:
+    def __init__(self, path: Path, digests: Mapping[str, str]) -> None:
+        self._path = path
+        self._digests = digests
+
+    def read(self) -> dict[str, Measured]:
+        """What was measured of the models as they are configured now."""
+        kept = self._entries()
+        return {
+            id: kept[id].measured
+            for id, digest in self._digests.items()
+            if id in kept and kept[id].of == digest
+        }
+
+    def _entries(self) -> Mapping[str, Entry]:
         try:
             return _PAGE.validate_json(self._path.read_bytes()).models
         except FileNotFoundError:
@@ -51,8 +63,9 @@ class Journal:
             log.warning("the journal cannot be read: loads are measured anew", error=said)
             return {}
 
-    def write(self, models: Mapping[str, Entry]) -> None:
+    def write(self, measured: Mapping[str, Measured]) -> None:
         """Not synced: what a power cut takes is measured again."""
+        models = {id: Entry(digest, measured[id]) for id, digest in self._digests.items()}
         new = self._path.with_suffix(".new")
         try:
             file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

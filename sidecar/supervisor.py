@@ -30,9 +30,8 @@ from sidecar.config import SidecarConfig
 from sidecar.engine import Do, Refusal
 from sidecar.engines import command, embedded, llama_cpp
 from sidecar.engines.launch import Given, Launch
-from sidecar.estimate import Measured
 from sidecar.gpu import MemoryReader
-from sidecar.journal import Entry, Journal
+from sidecar.journal import Journal
 from sidecar.lookout import Lookout
 from sidecar.machine import Exit, Fact, Spawn
 from sidecar.memory import Bytes, Memory
@@ -103,9 +102,9 @@ class Supervisor:
             now=time.monotonic(),
         )
         self._memory_limit = config.memory_limit
-        self._journal = Journal(folder.path / "journal.json")
-        self._digests = {id: k.digest for id, k in known.items()}
-        self.box.recall(self._remembered())
+        digests = {id: k.digest for id, k in known.items()}
+        self._journal = Journal(folder.path / "journal.json", digests)
+        self.box.recall(self._journal.read())
         self._learn(seen, {})
         self.status: Watch[Status] = Watch(report(self.box, seen, time.monotonic(), time.time()))
         self._folder = folder
@@ -213,24 +212,10 @@ class Supervisor:
         if self.box.learned:  # last: those who wait hear of it before the disk does
             self._remember()
 
-    def _remembered(self) -> dict[str, Measured]:
-        """What was measured of the models as they are configured now."""
-        kept = self._journal.read()
-        return {
-            id: kept[id].measured
-            for id, digest in self._digests.items()
-            if id in kept and kept[id].of == digest
-        }
-
     def _remember(self) -> None:
         self.box.learned = False
-        engines = self.box.engines
-        self._journal.write(
-            {
-                id: Entry(digest, engines[id].history.measured)
-                for id, digest in self._digests.items()
-            }
-        )
+        engines = self.box.engines.items()
+        self._journal.write({id: engine.history.measured for id, engine in engines})
 
     def _runner(self, model: str, booking: Bytes) -> Runner:
         id = secrets.token_hex(8)
