@@ -18,12 +18,12 @@ from shared.status import Phase
 from sidecar.demand import Demands, Want
 from sidecar.engine import Do, Engine, Model, Refusal
 from sidecar.estimate import History, Measured
+from sidecar.inventory import Inventory
 from sidecar.ledger import Ledger
 from sidecar.machine import Effect, Exit, Fact, Machine
-from sidecar.memory import NO_UUIDS, Bytes, Memory, fits, subtract, with_lost
-from sidecar.plan import Candidate, Claim, Facts, Plan, Rules, Wait
+from sidecar.memory import NO_UUIDS, Bytes, Memory
+from sidecar.plan import Plan, Rules, Wait
 from sidecar.planner import plan
-from sidecar.prospects import Outlook, Prospect
 from sidecar.switches import Switches
 
 
@@ -39,27 +39,20 @@ class Box:
     ) -> None:
         self.name = name
         self.boot = boot
-        self.capacity = capacity  # what engines may take, by pool
         self.engines = {
             id: Engine(model, Machine(model.limits, now), History(model.size))
             for id, model in models.items()
         }
         self.ledger = Ledger(self.engines)
         self.switches = Switches(boot)
-        self.claims: tuple[Claim, ...] = ()
         self.waits: tuple[Wait, ...] = ()
         self.seq = 0
         self.news = True  # something that watchers must hear at once
         self.changed = True  # something that watchers may hear a little later
         self.learned = False  # something was measured that is worth keeping
         self.closing = False
-        self.obstacles: Mapping[str, Exit] = {}  # models that cannot be started, and why
         self.demands = Demands(frozenset(models))
-        self.running: dict[str, Engine] = {}  # those that have a process
-        self._preload = dict.fromkeys(rules.preload)  # those that were not tried yet, in order
-        self._outlook = Outlook()
-        self._standbys = tuple(id for id, model in models.items() if model.standby)
-        self._rules = rules
+        self.inventory = Inventory(self.engines, self.demands, self.ledger, rules)
         self._replan_at = math.inf
         self.supplied(capacity)
 
@@ -76,9 +69,7 @@ class Box:
     ) -> None:
         """What engines may take, before what others take of it is told by `strangers`: GPUs come,
         get lost (`trouble` says why) and come back. Engines on one that is lost live on."""
-        self.capacity = with_lost(capacity, self.capacity)
-        self.claims = tuple(claim for claim in self.claims if fits(claim.booking, self.capacity))
-        self.news |= self.ledger.supplied(self.capacity, uuids, trouble)
+        self.news |= self.inventory.supplied(capacity, uuids, trouble)
 
     def heard(self, router: str, demand: Demand, now: float) -> list[Do]:
         self.changed |= self.demands.heard(router, demand, now)
@@ -136,7 +127,7 @@ class Box:
 
     def tick(self, now: float) -> list[Do]:
         effects = []
-        for engine in list(self.running.values()):
+        for engine in list(self.inventory.running.values()):
             if now >= engine.machine.deadline:
                 engine.because = f"{engine.machine.phase} took too long"
                 effects += self._tell(engine, Fact.OVERDUE, now)
@@ -144,7 +135,7 @@ class Box:
 
     def deadline(self, now: float) -> float:
         """When to call `tick` if nothing happens before."""
-        machines = (engine.machine.deadline for engine in self.running.values())
+        machines = (engine.machine.deadline for engine in self.inventory.running.values())
         ends = (self._replan_at, self.ledger.deadline, self.demands.deadline(now))
         return min(*ends, *machines)
 
@@ -179,7 +170,7 @@ class Box:
     def close(self, now: float) -> list[Do]:
         """Admit nobody, let what runs come to its end, then stop every engine."""
         self.closing = self.news = True
-        self.claims, self.waits = (), ()
+        self.inventory.claims, self.waits = (), ()
         self.ledger.waits_for_others((), now)
         self.switches.clear()
         effects: list[Do] = []
@@ -189,10 +180,10 @@ class Box:
 
     def found(self, obstacles: Mapping[str, Exit], now: float) -> list[Do]:
         """A look at the files has shown what cannot be started."""
-        self.news |= obstacles != self.obstacles
-        for gone in self.obstacles.keys() - obstacles.keys():
+        self.news |= obstacles != self.inventory.obstacles
+        for gone in self.inventory.obstacles.keys() - obstacles.keys():
             self.engines[gone].machine.forgive(now)
-        self.obstacles = obstacles
+        self.inventory.obstacles = obstacles
         return self._settle(now)
 
     def fit_problem(self, model: str) -> str | None:
@@ -206,15 +197,15 @@ class Box:
         """Ask the planner what follows, and carry it out."""
         done = list(effects or ())
         self.changed |= self.demands.forget_silent(now)
-        wants = self._without_the_hopeless(self.wants(), now)
+        wants = self._without_the_hopeless(self.inventory.wants(), now)
         if self.closing:
             self._replan_at = math.inf
             return done
-        return done + self._carry_out(plan(self.facts(wants, now)), wants, now)
+        return done + self._carry_out(plan(self.inventory.facts(wants, now)), wants, now)
 
     def _without_the_hopeless(self, wants: dict[str, Want], now: float) -> dict[str, Want]:
         """Who waits for what cannot start is answered, and costs no other model its place."""
-        told = {m: self.obstacles.get(m) or self.ledger.hopeless(m, now) for m in wants}
+        told = {m: self.inventory.obstacles.get(m) or self.ledger.hopeless(m, now) for m in wants}
         hopeless = {m: exit for m, exit in told.items() if exit and not self.engines[m].booking}
         for model, exit in hopeless.items():
             engine = self.engines[model]
@@ -227,7 +218,7 @@ class Box:
         stuck = [w.model for w in decided.waits if w.stuck and w.model in wants]
         self.news |= self.ledger.waits_for_others(stuck, now)
         self.news |= [w.model for w in decided.waits] != [w.model for w in self.waits]
-        self.claims, self.waits = decided.claims, decided.waits
+        self.inventory.claims, self.waits = decided.claims, decided.waits
         self._replan_at = decided.deadline
         done: list[Do] = []
         for keep in decided.keeps:
@@ -242,7 +233,7 @@ class Box:
             self.ledger.started(engine)
             self.news |= self.switches.begin(start.model, (), now)
             done += self._tell(engine, Fact.WANTED, now)
-        claimed = {claim.model for claim in self.claims}
+        claimed = {claim.model for claim in self.inventory.claims}
         self.news |= self.switches.end(claimed, wants, self.engines)
         self.switches.revise(self.engines, now)
         return done
@@ -264,18 +255,12 @@ class Box:
 
     def _note_phase(self, engine: Engine, before: Phase, fact: Fact) -> None:
         id, phase = engine.model.id, engine.machine.phase
-        if phase is Phase.IDLE:
-            engine.booking = {}
-            self.running.pop(id, None)
-        else:
-            self.running[id] = engine
-        if phase is Phase.READY:
-            engine.dismissed = False
+        self.inventory.note(engine)
         load_ended = before is Phase.STARTING and phase is not before and fact is not Fact.RAN_OUT
         if phase is Phase.READY or load_ended:
             engine.again = False
             self.demands.by_hand.pop(id, None)
-            self._preload.pop(id, None)
+            self.inventory.preload.pop(id, None)
 
     def _ended(self, engine: Engine, now: float, exit: Exit | None) -> list[Do]:
         """Its process is gone. It is idle once its memory is back."""
@@ -295,9 +280,9 @@ class Box:
         """By hand: it does not go back, whoever else it makes room for."""
         id = engine.model.id
         self.demands.by_hand.pop(id, None)
-        self.claims = tuple(
+        self.inventory.claims = tuple(
             replace(claim, victims=tuple(v for v in claim.victims if v != id))
-            for claim in self.claims
+            for claim in self.inventory.claims
         )
         return self._let_go(engine, now, because)
 
@@ -310,58 +295,3 @@ class Box:
     def _do(self, engine: Engine, effects: list[Effect]) -> list[Do]:
         self.news |= bool(effects)
         return [Do(engine.model.id, effect, engine.booking) for effect in effects]
-
-    # What the planner is told.
-
-    def facts(self, wants: Mapping[str, Want], now: float) -> Facts:
-        extras = self._extras(wants)
-        whole_box = self._whole_box()
-        needed = {*wants, *extras, *(claim.model for claim in self.claims)}
-        return Facts(
-            now=now,
-            capacity=whole_box,
-            candidates={id: self.engines[id].candidate(whole_box) for id in needed},
-            residents={id: engine.resident(now) for id, engine in self.running.items()},
-            wants=wants,
-            due=self.demands.due(now),
-            claims=tuple(self._claim(claim) for claim in self.claims),
-            rules=self._rules,
-            extras=extras,
-            one_start_at_a_time=self.ledger.one_start_at_a_time,
-        )
-
-    def prospects(self, now: float) -> Mapping[str, Prospect]:
-        """By model: when it could be ready, and what that would cost others."""
-        return self._outlook.of(self.facts(self.wants(), now), self._candidates)
-
-    def _candidates(self) -> dict[str, Candidate]:
-        whole_box = self._whole_box()
-        return {id: e.candidate(whole_box) for id, e in self.engines.items() if e.placements}
-
-    def wants(self) -> dict[str, Want]:
-        """All who wait for a model that this box can hold, operators among them."""
-        wants = self.demands.wants(lambda id: self.engines[id].machine.load_failed_at)
-        return {id: want for id, want in wants.items() if self.engines[id].may_run}
-
-    def _extras(self, wants: Mapping[str, Want]) -> tuple[str, ...]:
-        """Models that belong here while nobody else wants the room, and are not here."""
-        return tuple(
-            id
-            for id in dict.fromkeys((*self._preload, *self._standbys))
-            if id not in self.running and id not in wants and self._may_come_back(id)
-        )
-
-    def _may_come_back(self, id: str) -> bool:
-        engine = self.engines[id]
-        return bool(engine.placements) and id not in self.obstacles and not engine.dismissed
-
-    def _claim(self, claim: Claim) -> Claim:
-        """As it was made; one on all of some pools, as large as these are now."""
-        if self.engines[claim.model].takes_whole_box:
-            whole = self._whole_box()
-            return replace(claim, booking={pool: whole[pool] for pool in claim.booking})
-        return claim
-
-    def _whole_box(self) -> Bytes:
-        """What engines may take, but for what strangers took."""
-        return subtract(self.capacity, self.ledger.strangers)

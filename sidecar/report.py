@@ -33,7 +33,7 @@ from sidecar.switches import Switch
 
 def report(box: Box, seen: Memory, now: float, wall: float) -> Status:
     busiest = _busiest(box)
-    wants, prospects = box.wants(), box.prospects(now)
+    wants, prospects = box.inventory.wants(), box.inventory.prospects(now)
     return Status(
         v=1,
         box=box.name,
@@ -206,14 +206,14 @@ def _plan(box: Box) -> tuple[PlanEntry, ...]:
     for id, engine in box.engines.items():
         if engine.machine.phase is Phase.STARTING:
             entries.append(PlanEntry("start", id, engine.because))
-    entries += [PlanEntry("start", claim.model, claim.because) for claim in box.claims]
+    entries += [PlanEntry("start", claim.model, claim.because) for claim in box.inventory.claims]
     entries += [PlanEntry("wait", wait.model, wait.because) for wait in box.waits]
     return tuple(entries)
 
 
 def _problems(box: Box, seen: Memory) -> tuple[str, ...]:
     problems = [p for id in box.engines if (p := box.fit_problem(id)) is not None]
-    problems += [f"{id}: {obstacle.how}" for id, obstacle in box.obstacles.items()]
+    problems += [f"{id}: {obstacle.how}" for id, obstacle in box.inventory.obstacles.items()]
     problems += map(str, box.ledger.lost)
     return tuple(problems) + ((seen.problem,) if seen.problem else ())
 

@@ -164,7 +164,7 @@ class Pair:
         or not there."""
         alive = [router for router in self.routers if router.alive]
         return all(not router.line.waiting() for router in alive) and all(
-            not (sidecar.box.claims or sidecar.box.switches)
+            not (sidecar.box.inventory.claims or sidecar.box.switches)
             and all(wait.stuck for wait in sidecar.box.waits)
             and all(
                 engine.machine.phase in (Phase.IDLE, Phase.READY) and not engine.machine.in_flight

@@ -82,17 +82,23 @@ def the_ledger_adds_up(sidecar: Sidecar) -> None:
     engines = box.engines.values()
     booked = add(e.booking for e in engines)
     leaving = add(e.booking for e in engines if e.machine.phase in GOING)
-    claimed = add(claim.booking for claim in box.claims)
-    assert fits(booked, box.capacity), f"I1: booked {booked} of {box.capacity}"
+    claimed = add(claim.booking for claim in box.inventory.claims)
+    assert fits(booked, box.inventory.capacity), f"I1: booked {booked} of {box.inventory.capacity}"
     to_come = subtract(add([booked, claimed]), leaving)
-    assert fits(to_come, box.capacity), f"I1: {to_come} to come in {box.capacity}"
+    assert fits(to_come, box.inventory.capacity), (
+        f"I1: {to_come} to come in {box.inventory.capacity}"
+    )
 
 
 def no_claim_is_kept_that_nobody_wants(sidecar: Sidecar) -> None:
     """I1: no claim outlives its demand, but for what belongs on the box anyway."""
     box = sidecar.box
     belongs = {*sidecar.rules.preload, *(id for id, e in box.engines.items() if e.model.standby)}
-    unwanted = [claim for claim in box.claims if claim.model not in {*box.wants(), *belongs}]
+    unwanted = [
+        claim
+        for claim in box.inventory.claims
+        if claim.model not in {*box.inventory.wants(), *belongs}
+    ]
     assert not unwanted, f"I1: {unwanted}"
 
 
@@ -178,7 +184,7 @@ def everything_has_its_reason(sidecar: Sidecar) -> None:
     twice in a row, the `Alarm` sees to."""
     for engine in sidecar.box.engines.values():
         assert engine.machine.phase in (Phase.IDLE, Phase.READY) or engine.because, "I12"
-    for entry in (*sidecar.box.claims, *sidecar.box.waits):
+    for entry in (*sidecar.box.inventory.claims, *sidecar.box.waits):
         assert entry.because, f"I12: {entry}"
 
 

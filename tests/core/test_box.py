@@ -105,7 +105,7 @@ def test_what_cannot_be_started_costs_no_other_model_its_place() -> None:
     failure = box.engines["b"].machine.failure
     assert failure is not None
     assert (failure.code, failure.cause, failure.at) == ("load_failed", "file_missing", 10)
-    assert "b" not in box.wants()  # who waited is answered
+    assert "b" not in box.inventory.wants()  # who waited is answered
     assert box.load("b", 11) == []
     assert box.demands.by_hand == {}
 
@@ -137,7 +137,7 @@ def test_a_switch_that_nobody_waits_for_any_more_is_called_off() -> None:
     box.heard("r", says(2, b=waits(1, oldest=19)), 20)
     assert (phase(box, "a"), set(box.switches)) == (Phase.SWITCHING, {"b"})
     assert box.heard("r", says(3), 21) == []
-    assert (phase(box, "a"), box.switches, box.claims) == (Phase.READY, {}, ())
+    assert (phase(box, "a"), box.switches, box.inventory.claims) == (Phase.READY, {}, ())
     assert box.engines["a"].because == "nobody waits for b any more"
     assert box.admit("a", None, 21) is None
 
@@ -184,7 +184,7 @@ def test_a_failed_load_is_not_tried_again_for_the_same_waiters() -> None:
     box = make_box()
     box.heard("r", says(1, a=1), 0)
     assert box.saw("a", Fact.EXITED, 1, CRASH) == []
-    assert (box.switches, box.wants()) == ({}, {})
+    assert (box.switches, box.inventory.wants()) == ({}, {})
     assert box.heard("r", says(2, a=waits(1, oldest=2)), 2) == []
     assert did(box.heard("r", says(3, a=waits(1, oldest=0.5)), 2)) == [("a", SPAWN)]
 
@@ -292,7 +292,7 @@ def test_a_model_without_a_known_need_takes_the_box_but_for_what_strangers_took(
 def test_a_model_that_can_never_fit_is_told_so_and_never_started() -> None:
     box = make_box(model("a"), model("big", 11 * 2**30))
     assert box.heard("r", says(1, big=1), 0) == []
-    assert (box.wants(), box.waits) == ({}, ())
+    assert (box.inventory.wants(), box.waits) == ({}, ())
     assert box.fit_problem("a") is None
     assert box.fit_problem("big") == "big needs 11.0 GiB, the largest GPU has 0.0 GiB"
 
@@ -317,7 +317,7 @@ def test_nothing_starts_on_a_lost_gpu_until_it_is_back_and_who_wants_to_is_told_
     box.supplied({HOST: 8}, trouble=LOST)
     assert box.heard("r", says(1, a=1), 0) == []
     assert box.fit_problem("a") == "a needs a GPU, this box has none (GPU 0: lost)"
-    assert box.wants() == {}
+    assert box.inventory.wants() == {}
     box.supplied(GPU)
     assert did(box.looked(used(), {}, 1)) == [("a", SPAWN)]
 
@@ -327,7 +327,7 @@ def test_an_engine_on_a_lost_gpu_is_left_alone_as_long_as_it_lives() -> None:
     box.supplied({HOST: 8}, trouble=LOST)
     assert (box.fit_problem("a"), bool(box.fit_problem("b"))) == (None, True)
     assert did(box.heard("r", says(1, a=1, b=1), 1)) == []
-    assert box.wants().keys() == {"a"}
+    assert box.inventory.wants().keys() == {"a"}
     assert box.admit("a", "r", 1) is None
     box.release("a", 1, 2)
     box.saw("a", Fact.EXITED, 2, Exit("crashed", "its GPU is lost"))
@@ -337,9 +337,9 @@ def test_an_engine_on_a_lost_gpu_is_left_alone_as_long_as_it_lives() -> None:
 def test_room_that_was_promised_on_a_gpu_is_not_promised_any_more_when_it_is_lost() -> None:
     box = loaded(make_box(capacity={"gpu0": 10, "gpu1": 6, HOST: 8}), "a")
     assert did(box.heard("r", says(1, b=1), 1)) == [("a", STOP)]
-    assert [claim.booking for claim in box.claims] == [{"gpu0": 8}]
+    assert [claim.booking for claim in box.inventory.claims] == [{"gpu0": 8}]
     box.supplied({"gpu1": 10, HOST: 8}, trouble=LOST)
-    assert box.claims == ()
+    assert box.inventory.claims == ()
     assert did(box.looked(used(), {}, 2)) == [("b", SPAWN)]
     assert box.engines["b"].booking == {"gpu1": 8}
 
@@ -356,7 +356,7 @@ def test_a_model_finds_its_gpu_by_its_uuid() -> None:
     need = Need(8, "declared", False, ("GPU-b",))
     box = make_box(Model("a", 4, need, LIMITS), capacity={"gpu0": 10, "gpu1": 10, HOST: 8})
     assert box.fit_problem("a") == "a needs GPU-b, which cannot be seen"
-    box.supplied(box.capacity, {"GPU-a": "gpu0", "GPU-b": "gpu1"})
+    box.supplied(box.inventory.capacity, {"GPU-a": "gpu0", "GPU-b": "gpu1"})
     assert did(box.load("a", 0)) == [("a", SPAWN)]
     assert box.engines["a"].booking == {"gpu1": 8}
 
@@ -378,11 +378,11 @@ def test_a_model_of_unknown_need_takes_all_of_its_gpu_but_for_what_strangers_too
 def test_a_load_by_hand_counts_as_waiting_until_it_is_ready() -> None:
     box = make_box()
     assert did(box.load("a", 0)) == [("a", SPAWN)]
-    assert box.wants()["a"].by_hand
+    assert box.inventory.wants()["a"].by_hand
     box.saw("a", Fact.HEALTHY, 1)
-    assert box.wants() == {}
+    assert box.inventory.wants() == {}
     assert box.load("a", 2) == []
-    assert box.wants() == {}
+    assert box.inventory.wants() == {}
 
 
 def test_a_load_by_hand_comes_before_all_routers_want() -> None:
@@ -391,14 +391,17 @@ def test_a_load_by_hand_comes_before_all_routers_want() -> None:
     box.heard("r", says(1, b=9, c=waits(1, oldest=2)), 1)
     box.load("c", 2)
     assert [w.model for w in box.waits] == ["c", "b"]
-    assert (box.wants()["c"].waiting, box.wants()["c"].oldest) == ({0: 1, BY_HAND: 1}, -1)
+    assert (box.inventory.wants()["c"].waiting, box.inventory.wants()["c"].oldest) == (
+        {0: 1, BY_HAND: 1},
+        -1,
+    )
 
 
 def test_a_load_by_hand_ends_with_its_failure() -> None:
     box = make_box()
     box.load("a", 0)
     assert box.saw("a", Fact.EXITED, 1, CRASH) == []
-    assert box.wants() == {}
+    assert box.inventory.wants() == {}
 
 
 def test_a_load_by_hand_is_kept_while_the_last_failed_load_still_stops() -> None:
@@ -432,7 +435,7 @@ def test_an_engine_that_is_unloaded_while_it_makes_room_does_not_go_back() -> No
     box.heard("r", says(1, b=waits(1, oldest=19)), 20)
     box.unload("a", 21)
     box.heard("r", says(2), 22)
-    assert (phase(box, "a"), box.claims) == (Phase.SWITCHING, ())
+    assert (phase(box, "a"), box.inventory.claims) == (Phase.SWITCHING, ())
     assert box.engines["a"].because == "unloaded by hand"
 
 
@@ -442,7 +445,7 @@ def test_unload_takes_back_a_load_by_hand() -> None:
     box.load("b", 1)
     assert [w.model for w in box.waits] == ["b"]
     box.unload("b", 2)
-    assert (box.waits, box.wants()) == ((), {})
+    assert (box.waits, box.inventory.wants()) == ((), {})
 
 
 def test_a_switch_by_hand_leaves_this_model_and_the_pinned_ones() -> None:
@@ -469,8 +472,8 @@ def test_a_switch_by_hand_is_the_newest_word_of_the_operator() -> None:
     box.admit("a", None, 0)
     box.load("b", 1)
     box.switch("c", 2)
-    assert set(box.wants()) == {"c"}
-    assert [claim.model for claim in box.claims] == ["c"]
+    assert set(box.inventory.wants()) == {"c"}
+    assert [claim.model for claim in box.inventory.claims] == ["c"]
 
 
 # The end.
@@ -494,9 +497,9 @@ def test_a_box_that_closes_plans_nothing_any_more() -> None:
     box = loaded(make_box(model("a"), model("b"), model("p", pinned=True)), "a")
     box.admit("a", None, 1)
     box.heard("r", says(1, b=waits(1, oldest=60), p=1), 60)
-    assert (box.claims != (), box.waits != (), box.switches != {}) == (True, True, True)
+    assert (box.inventory.claims != (), box.waits != (), box.switches != {}) == (True, True, True)
     box.close(61)
-    assert (box.claims, box.waits, box.switches) == ((), (), {})
+    assert (box.inventory.claims, box.waits, box.switches) == ((), (), {})
     assert box.deadline(61) == 63  # when the router is forgotten
 
 
@@ -663,9 +666,9 @@ class Life(RuleBasedStateMachine):
     def an_old_message_comes_again(self, router: str) -> None:
         demand, until = self.said.get(router, (None, 0.0))
         if demand is not None and self.now < until:
-            wants = self.box.wants()
+            wants = self.box.inventory.wants()
             self.act(self.box.heard(router, demand, self.now))
-            assert self.box.wants() == wants
+            assert self.box.inventory.wants() == wants
 
     @rule(name=MODELS)
     def an_operator_loads(self, name: str) -> None:
@@ -814,7 +817,7 @@ class Life(RuleBasedStateMachine):
                 self.draining.setdefault(name, machine.since)
             else:
                 self.draining.pop(name, None)
-        assert all(claim.because for claim in self.box.claims)
+        assert all(claim.because for claim in self.box.inventory.claims)
         assert all(wait.because for wait in self.box.waits)
         assert self.box.deadline(self.now) >= self.now
 

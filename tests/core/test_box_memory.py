@@ -89,10 +89,10 @@ def test_what_was_measured_is_worth_keeping_and_what_was_not_is_nothing() -> Non
 
 def test_the_planner_is_told_that_only_differences_tell_until_a_process_was_named() -> None:
     box = make_box(model("a"))
-    assert box.facts({}, 0).one_start_at_a_time
+    assert box.inventory.facts({}, 0).one_start_at_a_time
     ready(box, "a")
     look(box, 6, a=6)
-    assert not box.facts({}, 0).one_start_at_a_time
+    assert not box.inventory.facts({}, 0).one_start_at_a_time
 
 
 # Waiting for memory.
@@ -167,7 +167,7 @@ def test_who_waits_for_what_strangers_hold_is_shown_so_and_told_after_5_s() -> N
         "vram_oom",
         "needs 16.0 GiB, GPU 0 has 4.0 GiB of 24.0 GiB: 20.0 GiB are used by others",
     )
-    assert "a" not in box.wants()
+    assert "a" not in box.inventory.wants()
 
 
 def test_a_box_that_closes_waits_for_nobodys_room() -> None:

@@ -1,0 +1,103 @@
+"""How a box stands: its engines, its room, and who waits; and so what the planner is told.
+
+Rule 1: nothing is decided here: what several owners know is put side by side.
+Rule 2: this file does no I/O, reads no clock and never awaits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from shared.status import Phase
+from sidecar.demand import Demands, Want
+from sidecar.engine import Engine
+from sidecar.ledger import Ledger
+from sidecar.machine import Exit
+from sidecar.memory import Bytes, fits, subtract, with_lost
+from sidecar.plan import Candidate, Claim, Facts, Rules
+from sidecar.prospects import Outlook, Prospect
+
+
+class Inventory:
+    def __init__(
+        self, engines: Mapping[str, Engine], demands: Demands, ledger: Ledger, rules: Rules
+    ) -> None:
+        self.engines = engines
+        self.running: dict[str, Engine] = {}  # those that have a process
+        self.capacity: Bytes = {}  # what engines may take, by pool
+        self.claims: tuple[Claim, ...] = ()
+        self.obstacles: Mapping[str, Exit] = {}  # models that cannot be started, and why
+        self.preload = dict.fromkeys(rules.preload)  # those that were not tried yet, in order
+        self._demands, self._ledger, self._rules = demands, ledger, rules
+        self._standbys = tuple(id for id, e in engines.items() if e.model.standby)
+        self._outlook = Outlook()
+
+    def supplied(self, capacity: Bytes, uuids: Mapping[str, str], trouble: str | None) -> bool:
+        """What engines may take now. True if that changes where one could be."""
+        self.capacity = with_lost(capacity, self.capacity)
+        self.claims = tuple(claim for claim in self.claims if fits(claim.booking, self.capacity))
+        return self._ledger.supplied(self.capacity, uuids, trouble)
+
+    def note(self, engine: Engine) -> None:
+        """Its phase may have changed."""
+        id, phase = engine.model.id, engine.machine.phase
+        if phase is Phase.IDLE:
+            engine.booking = {}
+            self.running.pop(id, None)
+        else:
+            self.running[id] = engine
+        if phase is Phase.READY:
+            engine.dismissed = False
+
+    def wants(self) -> dict[str, Want]:
+        """All who wait for a model that this box can hold, operators among them."""
+        wants = self._demands.wants(lambda id: self.engines[id].machine.load_failed_at)
+        return {id: want for id, want in wants.items() if self.engines[id].may_run}
+
+    def facts(self, wants: Mapping[str, Want], now: float) -> Facts:
+        extras = self._extras(wants)
+        return Facts(
+            now=now,
+            capacity=self._whole_box(),
+            candidates=self._candidates({*wants, *extras, *(c.model for c in self.claims)}),
+            residents={id: engine.resident(now) for id, engine in self.running.items()},
+            wants=wants,
+            due=self._demands.due(now),
+            claims=tuple(self._as_large_as_now(claim) for claim in self.claims),
+            rules=self._rules,
+            extras=extras,
+            one_start_at_a_time=self._ledger.one_start_at_a_time,
+        )
+
+    def prospects(self, now: float) -> Mapping[str, Prospect]:
+        """By model: when it could be ready, and what that would cost others."""
+        possible = (id for id, engine in self.engines.items() if engine.placements)
+        return self._outlook.of(self.facts(self.wants(), now), lambda: self._candidates(possible))
+
+    def _candidates(self, models: Iterable[str]) -> dict[str, Candidate]:
+        whole_box = self._whole_box()
+        return {id: self.engines[id].candidate(whole_box) for id in models}
+
+    def _extras(self, wants: Mapping[str, Want]) -> tuple[str, ...]:
+        """Models that belong here while nobody else wants the room, and are not here."""
+        return tuple(
+            id
+            for id in dict.fromkeys((*self.preload, *self._standbys))
+            if id not in self.running and id not in wants and self._may_come_back(id)
+        )
+
+    def _may_come_back(self, id: str) -> bool:
+        engine = self.engines[id]
+        return bool(engine.placements) and id not in self.obstacles and not engine.dismissed
+
+    def _as_large_as_now(self, claim: Claim) -> Claim:
+        """As it was made, unless it is on all that there is of some pools."""
+        if self.engines[claim.model].takes_whole_box:
+            whole = self._whole_box()
+            return replace(claim, booking={pool: whole[pool] for pool in claim.booking})
+        return claim
+
+    def _whole_box(self) -> Bytes:
+        """What engines may take, but for what strangers took."""
+        return subtract(self.capacity, self._ledger.strangers)
