@@ -31,7 +31,7 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
         s.url: [(k.encode(), v.encode()) for k, v in bearer(s).items()] for s in config.sidecars
     }
     streams = client(KEEPALIVE)
-    fleet, models = Fleet(dispatch), Models(dispatch, aliases)
+    fleet, models = Fleet(dispatch, aliases), Models(dispatch, aliases)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -51,6 +51,7 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
         Guarded("/props", llama.props, "inference", "read"),
         Guarded("/slots", llama.slots, "read"),
         Guarded("/api/fleet", fleet.fleet, "read"),
+        Guarded("/api/explain", fleet.explain, "read"),
         Guarded("/healthz", fleet.healthz, "everyone"),
         Guarded("/readyz", fleet.readyz, "everyone"),
     ]

@@ -64,17 +64,18 @@ class BoxClient:
     async def _follow(self) -> None:
         loop, delay = asyncio.get_running_loop(), FIRST_RETRY
         while True:
-            began = loop.time()
+            began, silent = loop.time(), False
             try:
                 await self._events()
                 why = OFF if self._optional else "it ended the stream of events"
             except httpx.HTTPStatusError as error:
                 why = self._plainly(error.response.status_code)
             except (httpx.HTTPError, ValueError, sse.EventTooLarge) as error:
+                silent = isinstance(error, httpx.TimeoutException)
                 is_off = self._optional and isinstance(error, httpx.TransportError)
                 why = OFF if is_off else str(error) or type(error).__name__
             self._failed("events", why)
-            self._dispatch.lost(self._url, why)
+            self._dispatch.lost(self._url, why, silent=silent)
             if loop.time() - began > HEALTHY:
                 delay = FIRST_RETRY
             await asyncio.sleep(delay * random.uniform(0.5, 1))

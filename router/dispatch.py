@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from router.effects import Effect, Fail, News, Send
+from router.effects import Effect, Fail, Lost, News, Send
 from router.limits import LineLimits
 from router.line import Line
 from router.queue import Ticket
@@ -36,6 +36,8 @@ class Place:
         self._error: SwapyardError | None = None
         self._turn = asyncio.Event()  # sent, or failed
         self._news = asyncio.Event()  # something is to be told at once
+        self._lost = False  # the box that serves it is silent
+        self._limit: asyncio.Timeout | None = None  # of what waits for that box
 
     @property
     def over(self) -> bool:
@@ -77,16 +79,36 @@ class Place:
         now = time.monotonic()
         self._dispatch.act(self._dispatch.line.unreachable(self.ticket, now))
 
+    def broken_off(self) -> None:
+        """The box was gone before an answer began: wait again, or fail."""
+        self.sent = None
+        now = time.monotonic()
+        self._dispatch.act(self._dispatch.line.broken_off(self.ticket, now))
+
+    @asynccontextmanager
+    async def while_box_is_heard(self) -> AsyncIterator[None]:
+        """Raises TimeoutError in the block once the box that serves this is lost by its silence:
+        what waits for its bytes would never hear of that."""
+        try:
+            async with asyncio.timeout(0 if self._lost else None) as self._limit:
+                yield
+        finally:
+            self._limit = None
+
     def served_name(self) -> str:
         """What the engine whose turn it is knows the model by."""
         assert self.sent is not None
         return self._dispatch.line.boxes[self.sent.box].facts[self.ticket.model].served_name
 
-    def hear(self, effect: Send | Fail | None) -> None:
+    def hear(self, effect: Send | Fail | Lost | None) -> None:
         if isinstance(effect, Send):
-            self.sent = effect
+            self.sent, self._lost = effect, False
         elif isinstance(effect, Fail):
             self._error = effect.error
+        elif isinstance(effect, Lost) and not self._lost:
+            self._lost = True
+            if self._limit is not None:
+                self._limit.reschedule(asyncio.get_running_loop().time())
         if effect is not None:
             self._turn.set()
         self._news.set()
@@ -144,8 +166,8 @@ class Dispatch:
         if self.line.all_heard():
             self._all_heard.set()
 
-    def lost(self, box: str, why: str) -> None:
-        self._heard(self.line.lost(box, time.monotonic(), why))
+    def lost(self, box: str, why: str, *, silent: bool = False) -> None:
+        self._heard(self.line.lost(box, time.monotonic(), why, silent))
 
     def _heard(self, effects: list[Effect]) -> None:
         self.act(effects)
@@ -173,8 +195,8 @@ class Dispatch:
                     self._places[ticket.id].hear(None)
             elif (place := self._places.get(effect.ticket.id)) is not None:
                 place.hear(effect)
-        for changed in self._watchers.values():
-            changed()
+        for box in self.line.take_touched() & self._watchers.keys():
+            self._watchers[box]()
         self._alarm.set(self.line.deadline(time.monotonic()))
 
     def _tick(self) -> None:

@@ -32,4 +32,11 @@ class News:
     model: str
 
 
-Effect = Send | Fail | News
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The box that serves this request is silent: what was sent there may never be answered."""
+
+    ticket: Ticket
+
+
+Effect = Send | Fail | News | Lost

@@ -8,14 +8,18 @@ Rule 2: this file does no I/O, reads no clock and never awaits.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
+from router.effects import Effect, Fail
+from router.placement import untried
+from router.queue import Ticket
 from router.view import BoxView
 from shared.errors import (
     DoesNotFit,
     EngineFailed,
     LoadFailed,
+    QueueTimeout,
     SwapyardError,
     TenantLimit,
     Unavailable,
@@ -25,15 +29,39 @@ from shared.status import LoadError
 BRIEF = 1.0  # seconds after which it makes sense to try again
 
 
-def failed_load(
-    model: str, asked: BoxView | None, boxes: Collection[BoxView]
-) -> tuple[float, LoadError] | None:
-    """When and how the load failed on the box that was asked, by our clock: it answers those who
-    had come before it. None while another box holds the model."""
-    if asked is None or any(box.holds(model) for box in boxes):
+def who_fails(
+    queue: Iterable[Ticket],
+    failed: Collection[BoxView],
+    possible: Collection[BoxView],
+    max_wait: float,
+    now: float,
+) -> list[Effect]:
+    """Those who waited too long, and those whose load has failed wherever it may be tried."""
+    effects: list[Effect] = []
+    for ticket in queue:
+        error = answer_of(ticket.model, ticket.arrived, failed, possible)
+        if error is not None:
+            effects.append(Fail(ticket, load_failed(ticket.model, error, error.retry_in_s)))
+        elif now >= ticket.arrived + max_wait:
+            effects.append(Fail(ticket, QueueTimeout(ticket.model, now - ticket.arrived)))
+    return effects
+
+
+def answer_of(
+    model: str, arrived: float, failed: Collection[BoxView], possible: Collection[BoxView]
+) -> LoadError | None:
+    """How the newest of the loads failed that a request has seen; None while there is a box that
+    may try and has not failed since it came."""
+    seen = [
+        (at, error)
+        for box in failed
+        if (at := box.load_failed_at(model)) is not None
+        and at >= arrived
+        and (error := box.load_error(model)) is not None
+    ]
+    if not seen or untried(model, possible, arrived):
         return None
-    at, error = asked.load_failed_at(model), asked.error(model)
-    return None if at is None or error is None else (at, error)
+    return max(seen, key=lambda load: load[0])[1]
 
 
 def nobody_can(
@@ -74,6 +102,15 @@ def load_failed(model: str, error: LoadError, retry_after: float | None) -> Load
         list(error.log_tail),
         retry_after,
     )
+
+
+def broken_off(model: str) -> EngineFailed:
+    said = f"The box ended the connection before {model} had answered, and so did the one before."
+    return EngineFailed(said, code="engine_died")
+
+
+def fell_silent(box: str) -> EngineFailed:
+    return EngineFailed(f"The box {box} cannot be heard any more.", code="engine_died")
 
 
 def not_let_in(box: str) -> Unavailable:

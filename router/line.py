@@ -9,20 +9,23 @@ advice, never permission: its sidecar may refuse a request, which then is at its
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+from router.agenda import Agenda
+from router.boxes import Boxes
 from router.crowd import Crowd
-from router.effects import Effect, Fail, News, Send
-from router.failures import failed_load, load_failed, nobody_can, shutting_down
+from router.effects import Effect, Fail, Lost, News, Send
+from router.explain import explain
+from router.failures import broken_off, nobody_can, shutting_down, who_fails
 from router.limits import LineLimits, over_limit
-from router.placement import candidates, choose, with_most_room
+from router.placement import candidates, least_taken
+from router.placing import Placing
 from router.queue import Queue, Ticket
 from router.story import Story, Tell, served_on, story_of
 from router.view import BoxView
 from shared.demand import ModelDemand
-from shared.errors import QueueTimeout, SwapyardError
+from shared.errors import SwapyardError
 from shared.status import Catalogue, Status
 
 
@@ -30,13 +33,15 @@ class Line:
     def __init__(
         self, limits: LineLimits, boxes: Iterable[str], optional: Iterable[str] = ()
     ) -> None:
-        may_be_off = frozenset(optional)
-        self.boxes = {key: BoxView(key, key, optional=key in may_be_off) for key in boxes}
+        self._boxes = Boxes(boxes, optional)
+        self.boxes = self._boxes.views
         self._limits = limits
         self._crowd = Crowd()
         self._queues = self._crowd.queues  # by model; none of them empty
+        self._placing = Placing(self._boxes, self._queues)
+        self._waits, self._graces = Agenda(), Agenda()  # by model, and by box that was lost
         self._served_at: dict[str, tuple[Ticket, str]] = {}
-        self._placed: dict[str, str] = {}  # model -> box
+        self._sent_again: set[str] = set()  # tickets
         self._stories: dict[str, Story] = {}
         self._loaded_for: set[str] = set()  # models whose line has seen a load
         self._closing = False
@@ -53,6 +58,7 @@ class Line:
     def left(self, ticket: Ticket, now: float) -> list[Effect]:
         """Answered, failed or hung up: to the line it is all the same."""
         served = self._served_at.pop(ticket.id, None)
+        self._sent_again.discard(ticket.id)
         if served is not None:
             self.boxes[served[1]].released(ticket)
             self._crowd.over(ticket)
@@ -76,17 +82,41 @@ class Line:
         box.sent[ticket.model] -= 1
         return self.refused(ticket, *box.newest(), now)
 
+    def broken_off(self, ticket: Ticket, now: float) -> list[Effect]:
+        """The box was gone before an answer began: once, it is as if it had refused."""
+        if ticket.id not in self._sent_again:
+            self._sent_again.add(ticket.id)
+            box = self.boxes[self._served_at[ticket.id][1]]
+            return self.refused(ticket, *box.newest(), now)
+        return [Fail(ticket, broken_off(ticket.model)), *self.left(ticket, now)]
+
     def knows(self, box: str, catalogue: Catalogue, now: float) -> list[Effect]:
-        self.boxes[box].know(catalogue)
+        self._boxes.know(box, catalogue)
+        self._placing.look_again(self._queues)
         return self._settle(self._queues, now)
 
     def heard(self, box: str, status: Status, now: float) -> list[Effect]:
-        self.boxes[box].hear(status, now)
-        return self._settle(self._queues, now)
+        """Concerns those who wait for what it is asked for, what it holds, and what no box serves:
+        the rest of its models are no cause to do anything."""
+        changed = self._boxes.hear(box, status, now)
+        self._graces.drop(box)
+        self._placing.heard(box)
+        self._placing.look_again(changed)
+        view, nowhere = self.boxes[box], self._placing.nowhere
+        free = [model for model in nowhere if view.has(model)]
+        return self._settle([*self._placing.on(box), *changed, *view.marks, *free], now)
 
-    def lost(self, box: str, now: float, why: str | None = None) -> list[Effect]:
-        self.boxes[box].lose(now, why)
-        return self._settle(self._queues, now)
+    def lost(
+        self, box: str, now: float, why: str | None = None, silent: bool = False
+    ) -> list[Effect]:
+        """`silent`: nothing ended its connections, so what is served there may hang for ever."""
+        view = self.boxes[box]
+        view.lose(now, why)
+        assert view.lost_at is not None
+        if now < view.lost_at + self._limits.box_grace:
+            self._graces.set(box, view.lost_at + self._limits.box_grace)
+        served = [ticket for ticket, at in self._served_at.values() if silent and at == box]
+        return [*map(Lost, served), *self._settle([*self._placing.on(box)], now)]
 
     def close(self) -> list[Effect]:
         """Nobody waits here any more; who is served already is served to the end."""
@@ -97,17 +127,16 @@ class Line:
         return failed
 
     def tick(self, now: float) -> list[Effect]:
-        return self._settle(self._queues, now)
+        due = self._waits.due(now)
+        if self._graces.due(now):
+            due += self._placing.nowhere
+        return self._settle(due, now)
 
     # What can be asked.
 
     def models(self) -> dict[str, list[BoxView]]:
         """Every model that some box has, and those boxes; lost ones too."""
-        models: dict[str, list[BoxView]] = {}
-        for box in self.boxes.values():
-            for model in box.facts:
-                models.setdefault(model, []).append(box)
-        return models
+        return self._boxes.having
 
     def unheard(self) -> list[str]:
         """Boxes that should be there and never said what they have."""
@@ -122,7 +151,10 @@ class Line:
         """What the client of a request that waits or is served may know now."""
         if ticket.id in self._served_at:
             return served_on(self.boxes[self._served_at[ticket.id][1]], ticket, now)
-        place, ahead = self._queues[ticket.model].index(ticket) + 1, self._ahead(ticket.model)
+        place, ahead = (
+            self._queues[ticket.model].index(ticket) + 1,
+            self._placing.ahead(ticket.model),
+        )
         story = self._stories[ticket.model]
         return story.tell(place + ahead, elapsed=now - ticket.arrived, now=now, ahead=ahead)
 
@@ -131,42 +163,49 @@ class Line:
         return self._queues
 
     def placed(self, model: str) -> str | None:
-        """The name of the box that is asked for the model, if any is."""
-        box = self._box_of(model)
+        """The name of the box that is asked for the model, if any is; of several, the one that
+        will serve soonest."""
+        box = self._placing.first(model)
         return box.name if box else None
+
+    def asked(self, model: str) -> list[str]:
+        """Every box that is asked for the model, by its key."""
+        return list(self._placing.asked(model))
+
+    def explain(self, model: str, now: float) -> dict[str, Any]:
+        """Which boxes would be asked for the model now, and why: for people."""
+        waiting = len(self._queues.get(model, ()))
+        boxes, decision = self._boxes.having[model], self._placing.decision(model, now)
+        return explain(model, boxes, decision, waiting, self.asked(model), now)
 
     def demand(self, box: str, now: float) -> dict[str, ModelDemand]:
         """What this box is asked for: those placed there, and how many were ever sent."""
-        view = self.boxes[box]
-        models = {model: ModelDemand(sent=sent) for model, sent in view.sent.items()}
-        for model, queue in self._placed_on(box):
-            oldest = max(0.0, now - queue.oldest())
-            models[model] = ModelDemand(queue.waiting(), oldest, view.sent[model])
-        return models
+        return self._placing.demand(box, now)
 
     def demand_key(self, box: str) -> Mapping[str, tuple[object, ...]]:
         """Changes exactly when the box must be told."""
-        return {model: (queue.waiting(), queue.oldest()) for model, queue in self._placed_on(box)}
+        return self._placing.demand_key(box)
+
+    def take_touched(self) -> set[str]:
+        """The boxes whose demand may have changed since this was last asked."""
+        touched, self._placing.touched = self._placing.touched, set()
+        return touched
 
     def deadline(self, now: float) -> float:
         """When to call `tick` if nothing happens before."""
-        waits = [queue.oldest() + self._limits.max_wait for queue in self._queues.values()]
-        graces = [
-            box.lost_at + self._limits.box_grace
-            for box in self.boxes.values()
-            if box.lost_at is not None and now < box.lost_at + self._limits.box_grace
-        ]
-        return min([*waits, *graces], default=math.inf)
+        return min(self._waits.first(), self._graces.first())
 
     # What follows.
 
     def _settle(self, models: Iterable[str], now: float) -> list[Effect]:
         effects: list[Effect] = []
-        for model in [model for model in models if model in self._queues]:
+        for model in [model for model in dict.fromkeys(models) if model in self._queues]:
             effects += self._serve(model)
             effects += self._fail(model, now)
             effects += self._place(model, now)
             effects += self._narrate(model, now)
+            if model in self._queues:
+                self._waits.set(model, self._queues[model].oldest() + self._limits.max_wait)
         return effects
 
     def _serve(self, model: str) -> list[Effect]:
@@ -174,8 +213,8 @@ class Line:
         behind those for other models."""
         effects: list[Effect] = []
         while model in self._queues:
-            box = with_most_room(model, self.boxes.values())
-            if box.free_slots(model) <= 0:
+            box = least_taken(model, self._boxes.holding(model))
+            if box is None:
                 break
             reason = "loaded" if model in self._loaded_for else "resident"
             ticket = self._crowd.serve(model)
@@ -186,31 +225,21 @@ class Line:
         return effects
 
     def _fail(self, model: str, now: float) -> list[Effect]:
-        """Those who waited too long, and those whose load has failed since they came."""
-        failed: list[Effect] = []
-        queue = self._queues.get(model)
-        load = failed_load(model, self._box_of(model), self.boxes.values())
-        if queue is None or (load is None and now < queue.oldest() + self._limits.max_wait):
+        """Those who waited too long, and those whose load has failed wherever it may be tried."""
+        queue, failed = self._queues.get(model), self._boxes.failed(model)
+        if queue is None or not (failed or now >= queue.oldest() + self._limits.max_wait):
             return []
-        for ticket in queue:
-            if load is not None and ticket.arrived <= load[0]:
-                failed.append(Fail(ticket, load_failed(model, load[1], load[1].retry_in_s)))
-            elif now >= ticket.arrived + self._limits.max_wait:
-                failed.append(Fail(ticket, QueueTimeout(model, now - ticket.arrived)))
-        self._drop(failed)
-        return failed
+        possible = candidates(model, self._boxes.having[model], now) if failed else []
+        ended = who_fails(queue, failed, possible, self._limits.max_wait, now)
+        self._drop(ended)
+        return ended
 
     def _place(self, model: str, now: float) -> list[Effect]:
-        """Choose the box that is asked for the model, or fail all when there can be none."""
-        if model not in self._queues:
+        """Choose the boxes that are asked for the model, or fail all when there can be none."""
+        if model not in self._queues or self._placing.place(model, now):
             return []
-        possible = candidates(model, self.boxes.values(), now)
-        if possible:
-            current = self._placed.get(model)
-            self._placed[model] = choose(model, possible, current, self._per_box()).key
-            return []
-        self._placed.pop(model, None)
-        error = nobody_can(model, self.boxes.values(), self._limits.box_grace, now)
+        boxes = self._boxes.having.get(model, ())
+        error = nobody_can(model, boxes, self._limits.box_grace, now)
         if error is None:
             return []
         failed: list[Effect] = [Fail(ticket, error) for ticket in self._queues[model]]
@@ -220,7 +249,7 @@ class Line:
     def _narrate(self, model: str, now: float) -> list[Effect]:
         if model not in self._queues:
             return []
-        box = self._box_of(model)
+        box = self._placing.first(model)
         before = self._stories.get(model)
         story = story_of(model, box, self._queues[model].oldest()).after(before)
         self._stories[model] = story
@@ -234,7 +263,7 @@ class Line:
     def _full(self, ticket: Ticket, now: float) -> SwapyardError | None:
         if self._closing:
             return shutting_down()
-        if any(box.free_slots(ticket.model) > 0 for box in self.boxes.values()):
+        if least_taken(ticket.model, self._boxes.holding(ticket.model)) is not None:
             return None  # it will not wait
         return over_limit(ticket, self._crowd, self._stories, self._limits, now)
 
@@ -247,7 +276,8 @@ class Line:
     def _forget(self, model: str) -> None:
         """What belongs to a line that nobody stands in any more."""
         if model not in self._queues:
-            self._placed.pop(model, None)
+            self._placing.drop(model)
+            self._waits.drop(model)
             self._stories.pop(model, None)
             self._loaded_for.discard(model)
 
@@ -255,27 +285,3 @@ class Line:
         for effect in failed:
             assert isinstance(effect, Fail)
             self._leave(effect.ticket)
-
-    def _box_of(self, model: str) -> BoxView | None:
-        """The box that is asked for the model."""
-        return self.boxes.get(self._placed.get(model, ""))
-
-    def _placed_on(self, box: str) -> list[tuple[str, Queue]]:
-        return [(m, self._queues[m]) for m, key in self._placed.items() if key == box]
-
-    def _per_box(self) -> Counter[str]:
-        per_box: Counter[str] = Counter()
-        for model, box in self._placed.items():
-            per_box[box] += len(self._queues[model])
-        return per_box
-
-    def _ahead(self, model: str) -> int:
-        """Requests for other models that the box's plan serves before this one. What is not in
-        the plan yet comes after what is, by age."""
-        box = self._box_of(model)
-        if box is None:
-            return 0
-        turns = {
-            other: (box.turn_of(other), queue.oldest()) for other, queue in self._placed_on(box.key)
-        }
-        return sum(len(self._queues[other]) for other in turns if turns[other] < turns[model])

@@ -20,7 +20,7 @@ import httpx
 from router.call import Call, with_model, with_usage
 from router.dispatch import Place
 from router.effects import Send
-from router.failures import no_stream, not_let_in
+from router.failures import fell_silent, no_stream, not_let_in
 from router.progress import interval, served, switching
 from router.voice import Voice
 from shared.errors import EngineFailed, SwapyardError
@@ -74,9 +74,12 @@ class Relay:
                 turn = await self._narrated(self._place.turn())
                 self._waited = time.monotonic() - self._place.ticket.arrived
                 await self._narrated(self._open(turn), patience=self._pause())
-            await self._pass_on(self._response)
+            async with self._place.while_box_is_heard():
+                await self._pass_on(self._response)
         except httpx.HTTPError as error:
             raise died(error) from None
+        except TimeoutError:
+            raise fell_silent(self._place.tell().box or "") from None
         finally:
             if self._response is not None:
                 await self._response.aclose()
@@ -135,7 +138,8 @@ class Relay:
     # When it is its turn.
 
     async def _open(self, turn: Send) -> None:
-        """Ask the box; if it does not take the request, it is at its old place again."""
+        """Ask the box; if it does not take the request, or is gone before its answer begins, the
+        request is at its old place again."""
         model = self._place.ticket.model
         query = f"?{self._call.query}" if self._call.query else ""
         request = self._upstream.http.build_request(
@@ -145,10 +149,14 @@ class Relay:
             content=self._body(),
         )
         try:
-            response = await self._upstream.http.send(request, stream=True)
-            refusal = await refusal_in(response)
+            async with self._place.while_box_is_heard():
+                response = await self._upstream.http.send(request, stream=True)
+                refusal = await refusal_in(response)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             self._place.unreachable()
+            return
+        except (httpx.TransportError, TimeoutError):
+            self._place.broken_off()
             return
         if "www-authenticate" in response.headers:  # no engine's answer has that
             await response.aclose()

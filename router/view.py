@@ -15,6 +15,9 @@ from shared.status import Catalogue, LoadError, ModelFacts, ModelStatus, Phase, 
 
 HOLDING = (Phase.READY, Phase.STARTING)
 
+# What makes a box worth a look for a model: that it holds it, or the error that it has.
+Mark = tuple[Phase | None, LoadError | None]
+
 
 @dataclass(slots=True)
 class BoxView:
@@ -29,7 +32,10 @@ class BoxView:
     status: Status | None = None
     facts: Mapping[str, ModelFacts] = field(default_factory=dict)
     sent: Counter[str] = field(default_factory=Counter)  # requests by model, ever
-    _models: dict[str, ModelStatus] = field(default_factory=dict)
+    marks: dict[str, Mark] = field(default_factory=dict)  # by model: of the newest Status
+    # Where in a Status each model stands. It is hardly ever new: one of many costs little to find.
+    _at: dict[str, int] = field(default_factory=dict)
+    _at_in: Status | None = None  # for which all of that was looked up
     # Tickets by model, and how many were released: since the newest Status.
     _sent_since: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _released_since: Counter[str] = field(default_factory=Counter)
@@ -47,7 +53,11 @@ class BoxView:
     def hear(self, status: Status, now: float) -> None:
         self.status, self.name = status, status.box
         self.lost_at, self.heard_at, self.trouble = None, now, None
-        self._models = {model.id: model for model in status.models}
+        self.marks = {
+            model.id: (model.phase if model.phase in HOLDING else None, model.error)
+            for model in status.models
+            if model.phase is not Phase.IDLE or model.error is not None
+        }
         self._sent_since.clear()
         self._released_since.clear()
         self._refused = {
@@ -65,7 +75,20 @@ class BoxView:
         return model in self.facts
 
     def of(self, model: str) -> ModelStatus | None:
-        return self._models.get(model)
+        if self.status is None:
+            return None
+        models, at = self.status.models, self._at.get(model, -1)
+        if 0 <= at < len(models) and models[at].id == model:
+            return models[at]
+        if self._at_in is not self.status:
+            self._at_in = self.status
+            self._at = {known.id: at for at, known in enumerate(models)}
+        at = self._at.get(model, -1)
+        return models[at] if at >= 0 else None
+
+    def phase(self, model: str) -> Phase:
+        known = self.of(model)
+        return known.phase if known else Phase.IDLE
 
     def holds(self, model: str) -> bool:
         known = self.of(model)
@@ -82,9 +105,21 @@ class BoxView:
         if model in self._refused:
             return 0
         free = known.slots - known.in_flight
-        share = -(-free // max(1, known.routers))
-        free = share + self._released_since[model] - len(self._sent_since[model])
+        if known.routers > 1:
+            free = -(-free // known.routers)
+        free += self._released_since[model] - len(self._sent_since[model])
         return min(free, known.slots - self._here[model])
+
+    def busy(self, model: str) -> int:
+        """Requests in flight: by the newest Status, with what was sent and released since."""
+        known = self.of(model)
+        since = len(self._sent_since[model]) - self._released_since[model]
+        return max((known.in_flight if known else 0) + since, self._here[model])
+
+    def share_taken(self, model: str) -> float:
+        """Of its slots; 1 where it has none."""
+        known = self.of(model)
+        return self.busy(model) / known.slots if known and known.slots else 1.0
 
     def took(self, ticket: Ticket) -> None:
         self.sent[ticket.model] += 1
@@ -118,10 +153,15 @@ class BoxView:
         known = self.of(model)
         return known.error if known else None
 
+    def load_error(self, model: str) -> LoadError | None:
+        """Why its newest load failed; None while it holds the model."""
+        error = self.error(model)
+        return error if error and error.code == "load_failed" and not self.holds(model) else None
+
     def load_failed_at(self, model: str) -> float | None:
         """By our clock: those who had come before it are answered by it."""
-        error = self.error(model)
-        if error is None or error.code != "load_failed" or self.status is None:
+        error = self.load_error(model)
+        if error is None or self.status is None:
             return None
         return self.heard_at - (self.status.at - error.at)
 

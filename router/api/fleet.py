@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from router import names
 from router.dispatch import Dispatch
+from router.llama_server import asked_for
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
     dispatch: Dispatch
+    aliases: Mapping[str, str]
 
     async def fleet(self, request: Request) -> Response:
         """Every box's Status as it was last heard, and who waits."""
         return JSONResponse({"boxes": self._boxes(), "line": self._line()})
+
+    async def explain(self, request: Request) -> Response:
+        """Which boxes would serve a model now, and why."""
+        line, name = self.dispatch.line, asked_for(request.query_params.get("model"))
+        model = names.resolve(name, line.models(), self.aliases, line.unheard())
+        return JSONResponse(line.explain(model, time.monotonic()))
 
     async def healthz(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")

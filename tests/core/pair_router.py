@@ -196,9 +196,9 @@ class Router:
             self._act(self.line.left(request.ticket, self._clock.now))
 
     def waiting(self, model: str, box: str) -> list[Request]:
-        """Who waits for the model while that box is asked for it."""
+        """Who waits for the model while that box is asked for it, be it among others."""
         queue = self.line.waiting().get(model, ())
-        if not self.alive or self.line.placed(model) != box:
+        if not self.alive or box not in self.line.asked(model):
             return []
         return [self._requests[ticket.id] for ticket in queue]
 

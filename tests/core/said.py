@@ -26,12 +26,12 @@ def starting(id: str, **more: Any) -> ModelStatus:
     return ModelStatus(id, Phase.STARTING, **more)
 
 
-def idle(id: str, error: LoadError | None = None) -> ModelStatus:
-    return ModelStatus(id, error=error)
+def idle(id: str, error: LoadError | None = None, **more: Any) -> ModelStatus:
+    return ModelStatus(id, error=error, **more)
 
 
-def load_error(at: float, retry_in_s: float | None = None) -> LoadError:
-    return LoadError("load_failed", "vram_oom", "no room", at, retry_in_s, ("last", "words"))
+def load_error(at: float, retry_in_s: float | None = None, cause: str = "vram_oom") -> LoadError:
+    return LoadError("load_failed", cause, "no room", at, retry_in_s, ("last", "words"))
 
 
 def never_fits(message: str = "needs 9, has 8") -> LoadError:

@@ -4,13 +4,19 @@ import json
 
 import pytest
 
-from router.failures import no_stream, not_let_in
+from router.failures import broken_off, fell_silent, no_stream, not_let_in
 
 
 def test_a_client_whose_key_is_good_is_not_told_that_a_key_is_wrong() -> None:
     error = not_let_in("box1")
     assert (error.status, error.code, error.retry) == (503, "box_unreachable", True)
     assert error.message == "The box box1 does not let this router in: the router's log says more."
+
+
+def test_who_has_lost_its_box_is_told_that_the_engine_died_and_where() -> None:
+    for error, words in ((fell_silent("box1"), "box1"), (broken_off("small"), "small")):
+        assert (error.status, error.code, error.type) == (502, "engine_died", "server_error")
+        assert words in error.message
 
 
 OURS = ("engine_error", "server_error")

@@ -10,7 +10,8 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from router.effects import Send
-from router.line import Line, LineLimits
+from router.limits import LineLimits
+from router.line import Line
 from router.queue import Queue, Ticket
 from shared.status import ModelStatus, Phase
 from sidecar.demand import Want

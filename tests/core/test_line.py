@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from router.effects import Effect, Fail, News, Send
+from router.effects import Effect, Fail, Lost, News, Send
 from router.limits import LineLimits
 from router.line import Line
 from router.queue import Ticket
@@ -85,14 +85,15 @@ def test_who_waits_is_served_in_order_as_far_as_there_are_slots() -> None:
     assert ids(line) == ["3"]
 
 
-def test_the_box_with_most_free_slots_serves() -> None:
+def test_the_box_with_the_lowest_share_of_taken_slots_serves() -> None:
     line = new_line("ab")
     says(line, "a", ready("x", slots=2))
-    says(line, "b", ready("x", slots=3))
-    effects = [line.arrived(ticket(str(n), arrived=n), 1.0) for n in range(5)]
+    says(line, "b", ready("x", slots=6))
+    effects = [line.arrived(ticket(str(n), arrived=n), 1.0) for n in range(8)]
     served = [box for e in effects for _, box in sends(e)]
-    assert served[0] == "b"
-    assert set(served[1:3]) == set(served[3:5]) == {"a", "b"}  # ties are the hash's to break
+    assert sorted(served[:2]) == ["a", "b"]  # ties are the hash's to break
+    assert served[2:4] == ["b", "b"]
+    assert sorted(served) == ["a"] * 2 + ["b"] * 6
 
 
 def test_a_slot_that_becomes_free_here_goes_to_the_next_at_once() -> None:
@@ -166,7 +167,7 @@ def test_a_refused_request_keeps_its_place_until_the_box_says_something_newer() 
 def test_a_refused_request_goes_to_another_box_at_once() -> None:
     line = new_line("ab")
     says(line, "a", ready("x", slots=2))
-    says(line, "b", ready("x", slots=1))
+    says(line, "b", ready("x", slots=2, in_flight=1))
     one = ticket("1")
     assert sends(line.arrived(one, 1.0)) == [("1", "a")]
     assert sends(line.refused(one, "b1", 1, 2.0)) == [("1", "b")]
@@ -269,6 +270,66 @@ def test_demand_moves_to_the_box_that_holds_the_model() -> None:
     assert all(line.demand(box, 1.0) == {} for box in {"a", "b"} - {other})
 
 
+def settled(line: Line, box: str, *models: ModelStatus, now: float) -> list[str]:
+    """Who is asked for x once the box has said this, at a time when a choice may change."""
+    says(line, box, *models, seq=int(now * 10) + 2, now=now)
+    return line.asked("x")
+
+
+def test_a_choice_stays_for_a_second_and_then_goes_to_a_much_better_box() -> None:
+    line = new_line("ab")
+    says(line, "a", idle("x", ready_in_s=1.0))
+    says(line, "b", idle("x", ready_in_s=10.0))
+    line.arrived(ticket("1"), 1.0)
+    slow = idle("x", ready_in_s=10.0)
+    assert settled(line, "b", idle("x", ready_in_s=9.1), now=1.5) == ["a"]
+    assert settled(line, "a", slow, now=2.5) == ["a"], "9 % better is not enough"
+    settled(line, "b", idle("x", ready_in_s=8.9), now=2.6)
+    assert settled(line, "a", slow, now=2.8) == ["b"]
+    settled(line, "b", slow, now=2.9)
+    assert settled(line, "b", slow, now=3.2) == ["b"]
+    settled(line, "a", idle("x", ready_in_s=0.1), now=3.3)
+    assert settled(line, "b", slow, now=3.7) == ["b"], "younger than a second"
+    assert settled(line, "b", slow, now=4.0) == ["a"]
+
+
+def test_a_hot_model_gets_a_second_copy_and_all_its_boxes_are_told() -> None:
+    line = new_line("abc")
+    busy = ready("x", slots=1, in_flight=1, service_s=1.0)
+    says(line, "a", busy)
+    says(line, "b", idle("x", ready_in_s=9.0))
+    says(line, "c", idle("x", ready_in_s=8.0, slots=4))
+    for n in range(4):
+        line.arrived(ticket(str(n), arrived=1.0), 1.0)
+    assert settled(line, "a", busy, now=2.0) == ["a"], "four seconds: half of what c would need"
+    line.arrived(ticket("4", arrived=2.0), 2.5)
+    assert line.asked("x") == ["a", "c"]
+    assert [sum(line.demand(box, 2.0)["x"].waiting.values()) for box in "ac"] == [5, 5]
+    assert line.placed("x") == "a"
+    assert settled(line, "c", starting("x", ready_in_s=7.0, slots=4), now=3.0) == ["a", "c"]
+    assert settled(line, "a", busy, now=4.0) == ["a", "c"], "and no third while one is starting"
+    says(line, "c", ready("x", slots=4, service_s=1.0), seq=99, now=5.0)
+    assert len(ids(line)) == 1
+    assert len(line.asked("x")) == 1, "two copies are enough for one who waits"
+
+
+def test_a_load_asked_for_a_moment_ago_counts_although_the_box_has_not_told_of_it() -> None:
+    """Then both models would be placed by their hash alone."""
+    for _ in range(2):
+        line = new_line("ab", "xy")
+        for box in "ab":
+            says(line, box, idle("x", ready_in_s=1.0), idle("y", ready_in_s=1.0))
+        line.arrived(ticket("1", "x"), 1.0)
+        line.arrived(ticket("2", "y"), 1.0)
+        assert line.asked("x") != line.asked("y")
+    told = line.asked("x")[0]
+    says(line, told, idle("x", ready_in_s=1.0, waiting=1), idle("y", ready_in_s=2.0), seq=2)
+    line.left(ticket("2", "y"), 2.0)
+    says(line, *(box for box in "ab" if box != told), idle("y", ready_in_s=2.1), seq=2)
+    line.arrived(ticket("3", "y"), 2.0)
+    assert line.asked("y") == [told], "what the box tells of it is all that counts then"
+
+
 def test_models_that_wait_are_spread_over_equal_boxes() -> None:
     line = new_line("ab", "wxyz")
     for box in "ab":
@@ -276,6 +337,20 @@ def test_models_that_wait_are_spread_over_equal_boxes() -> None:
     for model in "wxyz":
         line.arrived(ticket(model, model), 1.0)
     assert sorted(len(line.demand(box, 1.0)) for box in "ab") == [2, 2]
+
+
+def test_only_boxes_whose_demand_may_have_changed_are_looked_at() -> None:
+    line = new_line("abc")
+    for box in "abc":
+        says(line, box, idle("x"), idle("y"))
+    line.take_touched()
+    line.arrived(ticket("1"), 1.0)
+    asked = set(line.asked("x"))
+    assert line.take_touched() == asked
+    says(line, min(set("abc") - asked), idle("x"), idle("y"), seq=2, now=1.1)
+    assert line.take_touched() == set()
+    line.left(ticket("1"), 2.0)
+    assert line.take_touched() == asked
 
 
 # Limits.
@@ -357,13 +432,70 @@ def test_a_load_that_failed_long_ago_fails_nobody() -> None:
     assert failed(line.tick(7.0)) == {}
 
 
-def test_a_failed_load_fails_nobody_who_can_be_served_elsewhere() -> None:
+def test_a_failed_load_fails_nobody_while_another_box_holds_the_model() -> None:
     line = new_line("ab")
     says(line, "a", starting("x"))
     line.arrived(ticket("1", arrived=1.0), 1.0)
     says(line, "b", starting("x"))
     assert failed(says(line, "a", idle("x", load_error(at=1000.0)), seq=2, now=5.0)) == {}
     assert line.placed("x") == "b"
+
+
+def test_a_load_that_failed_for_want_of_memory_is_tried_on_each_other_box() -> None:
+    line = new_line("abc")
+    for box in "abc":
+        says(line, box, idle("x"))
+    effects = line.arrived(ticket("1", arrived=1.0), 1.0)
+    tried = []
+    for now in (2.0, 3.0, 4.0):
+        assert failed(effects) == {}
+        (box,) = line.asked("x")
+        tried.append(box)
+        effects = says(line, box, idle("x", load_error(at=999.0)), seq=2, now=now)
+    assert sorted(tried) == ["a", "b", "c"]
+    assert failed(effects) == {"1": "load_failed"}
+
+
+@pytest.mark.parametrize("cause", ["file_missing", "bad_flag", "crashed"])
+def test_a_load_that_would_fail_anywhere_is_tried_on_one_further_box(cause: str) -> None:
+    line = new_line("abc")
+    for box in "abc":
+        says(line, box, idle("x", ready_in_s=1.0))
+    line.arrived(ticket("1", arrived=1.0), 1.0)
+    for now, ended in ((2.0, {}), (3.0, {"1": "load_failed"})):
+        (box,) = line.asked("x")
+        error = load_error(at=999.0, cause=cause)
+        effects = says(line, box, idle("x", error, ready_in_s=1.0), seq=2, now=now)
+        assert failed(effects) == ended
+
+
+@pytest.mark.parametrize("costs", [{"ready_in_s": 1.0, "disturbs_s": 0.1}, {"ready_in_s": None}])
+def test_nobody_leaves_another_box_for_a_load_that_would_fail_anywhere(
+    costs: dict[str, Any],
+) -> None:
+    line = new_line("ab")
+    says(line, "a", starting("x"))
+    says(line, "b", idle("x", **costs))
+    line.arrived(ticket("1", arrived=1.0), 1.0)
+    error = load_error(at=1000.0, cause="crashed")
+    assert failed(says(line, "a", idle("x", error), seq=2, now=2.0)) == {"1": "load_failed"}
+    line.arrived(ticket("2", arrived=3.0), 3.0)
+    assert line.asked("x") == ["a"], "who comes later is a new try, where it has failed"
+
+
+def test_who_came_after_one_failure_is_answered_by_the_next_and_not_by_that() -> None:
+    line = new_line("ab")
+    says(line, "a", starting("x"))
+    says(line, "b", idle("x", ready_in_s=9.0))
+    line.arrived(ticket("1", arrived=1.0), 1.0)
+    says(line, "a", idle("x", load_error(at=1000.0), ready_in_s=9.0), seq=2, now=2.0)
+    assert line.asked("x") == ["b"]
+    line.arrived(ticket("2", arrived=3.0), 3.0)
+    effects = says(line, "b", idle("x", load_error(at=1000.0), ready_in_s=9.0), seq=2, now=4.0)
+    assert failed(effects) == {"1": "load_failed"}
+    assert line.asked("x") == ["a"], "for who came after it had failed there"
+    effects = says(line, "a", idle("x", load_error(at=1000.0), ready_in_s=9.0), seq=3, now=5.0)
+    assert failed(effects) == {"2": "load_failed"}
 
 
 def test_a_failed_load_by_others_fails_nobody_who_waits_for_another_box() -> None:
@@ -467,6 +599,62 @@ def test_a_lost_box_is_not_waited_for_while_another_can_serve() -> None:
     line.arrived(ticket("1"), 1.0)
     line.lost("a", 2.0)
     assert line.placed("x") == "b"
+
+
+def test_what_a_silent_box_serves_is_lost_and_what_a_closed_one_serves_may_go_on() -> None:
+    line = new_line("ab", "xy")
+    says(line, "a", ready("x"), idle("y"))
+    says(line, "b", idle("x"), ready("y"))
+    line.arrived(ticket("1", "x"), 1.0)
+    line.arrived(ticket("2", "y"), 1.0)
+    assert line.lost("a", 2.0) == []
+    assert line.lost("a", 3.0, silent=True) == [Lost(ticket("1", "x"))]
+
+
+def test_a_request_whose_answer_had_not_begun_is_sent_again_once() -> None:
+    line = new_line("ab")
+    says(line, "a", ready("x", slots=1))
+    says(line, "b", ready("x", slots=1, in_flight=1))
+    one, two = ticket("1", arrived=1.0), ticket("2", arrived=2.0)
+    line.arrived(one, 1.0)
+    line.arrived(two, 2.0)
+    line.lost("a", 3.0)
+    assert line.broken_off(one, 3.0) == []
+    assert ids(line) == ["1", "2"], "at its old place"
+    assert sends(says(line, "b", ready("x", slots=1), seq=2, now=4.0)) == [("1", "b")]
+    assert failed(line.broken_off(one, 5.0)) == {"1": "engine_died"}
+    assert line.left(one, 5.0) == []
+    assert ids(line) == []
+
+
+def test_who_is_sent_again_is_not_offered_to_the_same_box_before_it_says_something_newer() -> None:
+    line = new_line()
+    says(line, "a", ready("x", slots=1))
+    line.arrived(ticket("1"), 1.0)
+    assert sends(line.broken_off(ticket("1"), 2.0)) == []
+    assert sends(says(line, "a", ready("x", slots=1), seq=2)) == [("1", "a")]
+
+
+def test_a_request_that_was_broken_off_twice_gives_its_slot_to_the_next() -> None:
+    line = new_line()
+    says(line, "a", ready("x", slots=1))
+    line.arrived(ticket("1"), 1.0)
+    line.broken_off(ticket("1"), 2.0)
+    says(line, "a", ready("x", slots=1), seq=2)
+    line.arrived(ticket("2", arrived=2.0), 2.0)
+    effects = line.broken_off(ticket("1"), 3.0)
+    assert (failed(effects), sends(effects)) == ({"1": "engine_died"}, [("2", "a")])
+    assert line.left(ticket("1"), 3.0) == []
+
+
+def test_those_who_wait_for_a_lost_box_move_at_once() -> None:
+    line = new_line("ab")
+    for box in "ab":
+        says(line, box, idle("x"))
+    line.arrived(ticket("1"), 1.0)
+    (first,) = line.asked("x")
+    line.lost(first, 1.1)
+    assert line.asked("x") == ["b" if first == "a" else "a"]
 
 
 def test_a_back_off_is_no_answer_while_a_lost_box_may_come_back() -> None:
@@ -669,7 +857,11 @@ class History:
     def play(self, steps: int) -> None:
         for n in range(steps):
             self.now += self.rng.random() * 2
+            told = {box: self.line.demand_key(box) for box in "ab"}
+            self.line.take_touched()
             self._step(n)
+            touched = self.line.take_touched()
+            assert all(self.line.demand_key(box) == told[box] for box in {"a", "b"} - touched)
             self._check()
 
     def end(self) -> None:
@@ -680,7 +872,7 @@ class History:
 
     def _step(self, n: int) -> None:
         kinds = [self._arrive, self._arrive, self._hear, self._leave_any, self._refuse]
-        kinds += [self._tick, self._tick, self._lose]
+        kinds += [self._tick, self._tick, self._lose, self._break_off]
         self.rng.choice(kinds)(n)
 
     def _arrive(self, n: int) -> None:
@@ -720,8 +912,18 @@ class History:
             self.waiting[one.id] = one
             self._apply(self.line.refused(one, self.boots[box], self.seq, self.now))
 
+    def _break_off(self, n: int) -> None:
+        if self.served:
+            one, _ = self.served.pop(self.rng.choice(list(self.served)))
+            self.waiting[one.id] = one
+            self._apply(self.line.broken_off(one, self.now))
+
     def _lose(self, n: int) -> None:
-        self._apply(self.line.lost(self.rng.choice("ab"), self.now))
+        box, silent = self.rng.choice("ab"), self.rng.random() < 0.5
+        effects = self.line.lost(box, self.now, silent=silent)
+        lost = {effect.ticket.id for effect in effects if isinstance(effect, Lost)}
+        assert lost == {id for id, (_, at) in self.served.items() if silent and at == box}
+        self._apply([effect for effect in effects if not isinstance(effect, Lost)])
 
     def _tick(self, n: int) -> None:
         deadline = self.line.deadline(self.now)
@@ -732,7 +934,7 @@ class History:
 
     def _apply(self, effects: list[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, News):
+            if isinstance(effect, News | Lost):
                 continue
             one = self.waiting.pop(effect.ticket.id)  # else: told twice, or out of nothing
             if isinstance(effect, Send):
@@ -755,10 +957,13 @@ class History:
             asked = [
                 box for box in "ab" if self.line.demand(box, self.now).get(model, NONE).waiting
             ]
-            assert len(asked) <= 1, "one box is told, never all"
+            assert set(asked) == set(self.line.asked(model))
+            others = [box for box in asked if not self.line.boxes[box].holds(model)]
+            assert len(others) <= 1, "of those that do not hold it one is told, never all"
             if asked:
-                assert self.line.placed(model) == asked[0]
-                wanted = self.line.demand(asked[0], self.now)[model]
+                assert self.line.placed(model) in asked
+            for box in asked:
+                wanted = self.line.demand(box, self.now)[model]
                 assert sum(wanted.waiting.values()) == len(queue)
             assert all(box.free_slots(model) <= 0 for box in self.line.boxes.values())
             for one in queue:

@@ -278,3 +278,48 @@ def test_two_routers_share_a_busy_model_and_take_turns_as_one() -> None:
         pair.run_until_all_have_ended(within=60.0)
         assert [launch.model for launch in pair.launches] == ["A", "B", "A"]
         assert wanted.wait <= 3 * 2.0 + 4 * LONGEST * 0.3 + SMALL
+
+
+# Several boxes.
+
+
+def hot_model(copies_in: float, rate: float, seed: int) -> Pair:
+    """Requests for A alone, on boxes that take one model each."""
+    pair = Pair({"A": Program(load=copies_in, answer=1.0, slots=2)}, seed, boxes=4, routers=2)
+    pair.poisson(rate=rate, seconds=40.0, models="A")
+    return pair
+
+
+def test_a_hot_model_gets_as_many_copies_as_its_line_needs() -> None:
+    """Six requests a second of which a box serves two."""
+    for seed in range(3):
+        pair = hot_model(copies_in=3.0, rate=6.0, seed=seed)
+        pair.run_until_all_have_ended(within=200.0)
+        assert len({launch.box for launch in pair.launches}) == 4
+        assert len(pair.launches) == 4, "each box loads it once"
+        late = [request.wait for request in pair.requests if request.ticket.arrived > 25.0]
+        assert mean(late) <= 3.0
+
+
+def test_a_model_whose_line_is_short_has_one_copy() -> None:
+    for seed in range(5):
+        pair = hot_model(copies_in=10.0, rate=0.5, seed=seed)
+        pair.run_until_all_have_ended(within=200.0)
+        assert len(pair.launches) == 1
+
+
+@pytest.mark.parametrize("boxes", [2, 4])
+def test_a_load_that_fails_everywhere_empties_two_boxes_at_most(boxes: int) -> None:
+    programs = {f"good{n}": Program(load=1.0) for n in range(boxes)}
+    programs["bad"] = Program(load=1.0, fails=True)
+    pair = Pair(programs, seed=1, boxes=boxes)
+    for n in range(boxes):
+        pair.ask(f"good{n}", at=0.5)
+    pair.run(15.0)
+    assert {launch.model for launch in pair.launches} == programs.keys() - {"bad"}
+    for second in range(60):
+        pair.ask("bad", at=15.0 + second)
+    pair.run_until_all_have_ended(within=100.0)
+    assert all(r.ends == ["load_failed"] for r in pair.requests if r.ticket.model == "bad")
+    emptied = {launch.box for launch in pair.launches if launch.model == "bad"}
+    assert len(emptied) <= 2

@@ -27,7 +27,7 @@ def test_a_box_that_was_never_heard_is_not_live_and_holds_nothing() -> None:
     assert not box.live
     assert not box.has("x")
     assert not box.holds("x")
-    assert box.free_slots("x") == 0
+    assert (box.free_slots("x"), box.busy("x"), box.share_taken("x")) == (0, 0, 1.0)
     assert box.newest() == ("", 0)
     assert box.error("x") is None
     assert box.load_failed_at("x") is None
@@ -120,6 +120,39 @@ def test_a_release_that_the_snapshot_knew_of_already_does_not_count_twice() -> N
     assert box.free_slots("x") == 1
 
 
+def test_busy_is_what_the_snapshot_says_with_what_was_sent_and_released_since() -> None:
+    box = view("a", ready("x", slots=4, in_flight=2))
+    one, other = tickets(2)
+    box.took(one)
+    box.took(other)
+    assert (box.busy("x"), box.share_taken("x")) == (4, 1.0)
+    box.released(one)
+    assert (box.busy("x"), box.share_taken("x")) == (3, 0.75)
+    box.hear(status(ready("x", slots=4), seq=2), 1.0)
+    assert box.busy("x") == 1, "the snapshot is older than what was sent last"
+
+
+def test_a_model_is_found_wherever_a_status_lists_it() -> None:
+    box = view("a", idle("x"), ready("y", slots=7))
+    said = (ready("z", slots=1), ready("y", slots=2), starting("x"))
+    box.hear(status(*said, seq=2), 1.0)
+    assert (box.phase("x"), box.free_slots("y"), box.free_slots("z")) == (Phase.STARTING, 2, 1)
+    box.hear(status(ready("y", slots=3), seq=3), 1.0)
+    assert (box.of("x"), box.phase("x"), box.free_slots("y")) == (None, Phase.IDLE, 3)
+    assert box.of("z") is None
+
+
+def test_it_is_marked_what_a_box_holds_and_what_has_failed_there_and_nothing_else() -> None:
+    error = load_error(1.0)
+    models = (idle("v"), ready("w"), starting("x", error=error), ModelStatus("y", Phase.STOPPING))
+    assert view("a", *models, idle("z", error)).marks == {
+        "w": (Phase.READY, None),
+        "x": (Phase.STARTING, error),
+        "y": (None, None),
+        "z": (None, error),
+    }
+
+
 def test_models_have_slots_of_their_own() -> None:
     box = view("a", ready("x", slots=1), ready("y", slots=1))
     box.took(ticket("1", "x"))
@@ -206,6 +239,12 @@ def test_a_refused_request_takes_no_slot() -> None:
 def test_a_failed_load_is_placed_on_our_clock() -> None:
     box = view("a", idle("x", load_error(at=990.0)), at=1000.0, now=50.0)
     assert box.load_failed_at("x") == 40.0
+
+
+def test_a_load_that_is_tried_again_has_not_failed() -> None:
+    box = view("a", starting("x", error=load_error(at=990.0)))
+    assert (box.load_error("x"), box.load_failed_at("x")) == (None, None)
+    assert box.error("x") is not None
 
 
 def test_only_a_failed_load_fails_those_who_wait() -> None:

@@ -71,7 +71,8 @@ Engine = Callable[[Exchange], Awaitable[None]]
 
 
 class FakeBox:
-    """`engine` answers what is sent to any engine; `mute` stops events and heartbeats."""
+    """`engine` answers what is sent to any engine; `mute` stops events and heartbeats, and closes
+    nothing: with an engine that says nothing either, the box is silent."""
 
     def __init__(self, name: str, facts: list[ModelFacts], engine: Engine) -> None:
         self.engine = engine
@@ -83,6 +84,7 @@ class FakeBox:
         models = tuple(ModelStatus(known.id, slots=known.slots) for known in facts)
         self.status = Status(1, name, "boot-1", 1, time.time(), models=models)
         self._changed = asyncio.Event()
+        self._watchers: list[Exchange] = []
         self._port = 0
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -99,6 +101,12 @@ class FakeBox:
         self.status = replace(status, seq=status.seq + 1, at=time.time(), models=models)
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def end_events(self) -> None:
+        """Ends every stream of events, and nothing else."""
+        for watcher in self._watchers:
+            watcher.cut()
+        self._watchers.clear()
 
     def waiting(self, model: str) -> int:
         """How many requests the router's newest message says wait."""
@@ -178,8 +186,9 @@ class FakeBox:
 
     async def _events(self, asked: Exchange) -> None:
         await asked.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        self._watchers.append(asked)
         told = 0
-        while True:
+        while not asked.writer.is_closing():
             status, changed = self.status, self._changed
             if not self.mute:
                 event = Event(status.to_json().decode(), "status", f"{status.boot}:{status.seq}")

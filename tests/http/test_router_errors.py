@@ -118,23 +118,22 @@ async def test_half_an_answer_never_looks_like_a_whole_one(it: Yard, counted: bo
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_box_that_ends_before_it_answers_is_502(it: Yard, stream: bool) -> None:
+async def test_a_box_that_ends_twice_before_it_answers_is_502(it: Yard, stream: bool) -> None:
     async def ends(asked: Exchange) -> None:
         asked.cut()
 
     it.box.engine = ends
-    response = await it.ask(stream=stream)
-    await response.aread()
+    response = await it.answer_of_the_second_try(stream=stream)
     assert (response.status_code, error_of(response)["code"]) == (502, "engine_died")
 
 
-async def test_a_refusal_that_is_cut_off_is_502(it: Yard) -> None:
+async def test_a_refusal_that_is_cut_off_twice_is_502(it: Yard) -> None:
     async def torn(asked: Exchange) -> None:
         await asked.begin(409, content_length="100", x_swapyard_refused="busy")
         asked.cut()
 
     it.box.engine = torn
-    response = await it.ask(stream=False)
+    response = await it.answer_of_the_second_try(stream=False)
     assert (response.status_code, error_of(response)["code"]) == (502, "engine_died")
 
 

@@ -1,5 +1,6 @@
 """What tests of a router share: one router process, and a box that does what the test says."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -58,6 +59,22 @@ class Yard:
         """The answer's head; the body is for the test to read."""
         request = self.asking(model, stream=stream, headers=headers)
         return await self.http.send(request, stream=stream)
+
+    async def answer_of_the_second_try(self, *, stream: bool) -> httpx.Response:
+        """The box goes on saying something newer, as a sidecar does once a second."""
+        asking = asyncio.ensure_future(
+            self.ask(stream=stream, headers={"x-swapyard-progress": "off"})
+        )
+
+        def tried_twice() -> bool:
+            """two requests have reached the box"""
+            self.box.say()
+            return len(self.box.exchanges) == 2
+
+        await until(tried_twice)
+        response = await asking
+        await response.aread()
+        return response
 
     async def exchange(self, number: int = 0) -> Exchange:
         await until(lambda: len(self.box.exchanges) > number)
