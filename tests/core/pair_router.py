@@ -227,8 +227,8 @@ class Router:
             elif isinstance(effect, Fail):
                 request = self._requests[effect.ticket.id]
                 self._clock.after(0.0, self.ended, request, effect.error.code)
-        for courier in self._couriers.values():
-            courier.look()
+        for box in sorted(self.line.take_touched()):
+            self._couriers[box].look()
         self._alarm.set(self.line.deadline(self._clock.now))
         self.settled(self, effects)
 
