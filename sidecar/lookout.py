@@ -51,6 +51,10 @@ class Lookout:
 
     async def watch_files(self, tell: Callable[[Mapping[str, Exit]], None]) -> None:
         while True:
-            looked = {id: obstacles.of_model(known) for id, known in self._known.items()}
-            tell({id: obstacle for id, obstacle in looked.items() if obstacle is not None})
+            tell(self.obstacles())
             await asyncio.sleep(LOOK_EVERY)
+
+    def obstacles(self) -> Mapping[str, Exit]:
+        """Models that cannot be started, and why."""
+        looked = {id: obstacles.of_model(known) for id, known in self._known.items()}
+        return {id: obstacle for id, obstacle in looked.items() if obstacle is not None}

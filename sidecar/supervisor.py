@@ -105,10 +105,11 @@ class Supervisor:
         digests = {id: k.digest for id, k in known.items()}
         self._journal = Journal(folder.path / "journal.json", digests)
         self.box.recall(self._journal.read())
-        self._learn(seen, {})
+        self._supply(seen)
         self.status: Watch[Status] = Watch(report(self.box, seen, time.monotonic(), time.time()))
         self._folder = folder
         self._lookout = Lookout(reader, seen, known)
+        self.box.inventory.obstacles = self._lookout.obstacles()
         self._secret = secrets.token_bytes(32)
         self._runners: dict[str, Runner] = {}  # the last one of each model, running or not
         self._problems: set[str] = set()  # that were logged
@@ -127,7 +128,7 @@ class Supervisor:
                     )
                     self._tasks.create_task(self._lookout.watch_files(self._found))
                     self._tasks.create_task(watching)
-                    self._act([])
+                    self._looked(self._lookout.seen)
             finally:
                 self._alarm.cancel()
                 if self._later is not None:
@@ -238,12 +239,12 @@ class Supervisor:
         return {id: pid for id, runner in self._runners.items() if (pid := runner.leader)}
 
     def _looked(self, seen: Memory) -> None:
-        self._act(self._learn(seen, self._leaders()))
+        self._supply(seen)
+        self._act(self.box.looked(seen, self._leaders(), time.monotonic()))
 
-    def _learn(self, seen: Memory, leaders: Mapping[str, int]) -> list[Do]:
+    def _supply(self, seen: Memory) -> None:
         capacity, uuids = memory.capacity(seen, self._memory_limit), memory.uuids(seen)
         self.box.supplied(capacity, uuids, seen.problem)
-        return self.box.looked(seen, leaders, time.monotonic())
 
     def _found(self, obstacles: Mapping[str, Exit]) -> None:
         self._act(self.box.found(obstacles, time.monotonic()))

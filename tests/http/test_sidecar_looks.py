@@ -103,17 +103,15 @@ async def test_a_look_with_a_body_is_refused(it: Box) -> None:
     await it.unload("shows")
 
 
-async def test_who_is_looked_at_last_still_goes_first(tmp_path: Any) -> None:
-    """Room is made by those that nobody has used for longest: to be looked at is no use."""
-    pair = {name: fake("--slots", TOLD, vram=PAIR) for name in ("old", "recent", "next")}
-    async with box(tmp_path, pair) as it:
-        await it.load("old")
-        await it.load("recent")
-        assert (await it.ask("recent")).status_code == 200
-        assert (await it.status())["model"] == "recent"
+async def test_a_look_is_no_use_of_a_model_and_does_not_put_off_its_end(tmp_path: Any) -> None:
+    models = {"seen": fake("--slots", TOLD, keep_alive="1h"), "used": fake("--slots", TOLD)}
+    async with box(tmp_path, models) as it:
+        await it.load("seen")
+        await it.load("used")
+        assert (await it.ask("used")).status_code == 200
+        before = (await it.of("seen"))["expires_in_s"]
         for _ in range(3):
-            assert (await look(it, "old")).status_code == 200
-        assert (await it.status())["model"] == "recent"
-        await it.load("next")
-        assert (await it.of("recent"))["phase"] == "ready"
-        assert (await it.of("old"))["phase"] == "idle"
+            assert (await look(it, "seen")).status_code == 200
+        now = await it.status()
+        assert now["model"] == "used", "the one that was used last"
+        assert (await it.of("seen"))["expires_in_s"] <= before
