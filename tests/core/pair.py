@@ -35,6 +35,8 @@ class Pair:
         routers: int = 1,
         room: int = 1,
         gpus: Sequence[int] = (),
+        tells: bool = True,
+        lag: float = 0.0,
         delays: tuple[float, float] = LOCAL,
         loss: float = 0.0,
         echoes: float = 0.0,
@@ -52,7 +54,14 @@ class Pair:
         rules = Rules(patience, min_resident, preload)
         names = [f"box{n}" for n in range(boxes)]
         self.sidecars = {
-            name: Sidecar(name, programs, Hardware(room, gpus), rules, self.clock, self.net)
+            name: Sidecar(
+                name,
+                programs,
+                Hardware(room, gpus, tells=tells, lag=lag),
+                rules,
+                self.clock,
+                self.net,
+            )
             for name in names
         }
         self._limits = LineLimits(

@@ -13,25 +13,38 @@ from tests.core.pair_records import Launch
 
 
 class Hardware:
-    """`gpus`: bytes of each. `room`: bytes of the host that engines may take."""
+    """`gpus`: bytes of each. `room`: bytes of the host that engines may take. `tells`: the drivers
+    say which process takes what. `lag`: seconds after an engine's end until its memory is back."""
 
-    def __init__(self, room: int, gpus: Sequence[int] = ()) -> None:
+    def __init__(
+        self, room: int, gpus: Sequence[int] = (), *, tells: bool = True, lag: float = 0.0
+    ) -> None:
+        self.tells, self.lag = tells, lag
         self.total: Bytes = {gpu(n): size for n, size in enumerate(gpus)} | {HOST: room}
         self.grew_at: Counter[str] = Counter()  # when strangers last took some, by pool
+        self.met_strangers = False
         self._strangers: Counter[str] = Counter()
         self._engines: dict[Launch, Bytes] = {}
+        self._ended: set[Launch] = set()
 
     # Who takes and gives back.
 
     def take(self, launch: Launch) -> bool:
         """False: there is not that much."""
-        if any(size > self.free(pool) for pool, size in launch.booking.items()):
+        takes = {pool: launch.program.takes or size for pool, size in launch.booking.items()}
+        if any(size > self.free(pool) for pool, size in takes.items()):
             return False
-        self._engines[launch] = launch.booking
+        self._engines[launch] = takes
         return True
 
     def give_back(self, launch: Launch) -> None:
         self._engines.pop(launch, None)
+        self._ended.discard(launch)
+
+    def has_ended(self, launch: Launch) -> None:
+        """Its process is no more; what it took is still used."""
+        if launch in self._engines:
+            self._ended.add(launch)
 
     def strangers_take(self, pool: str, size: int, now: float) -> None:
         """As much of it as there is."""
@@ -39,6 +52,7 @@ class Hardware:
         if got > 0:
             self._strangers[pool] += got
             self.grew_at[pool] = now
+            self.met_strangers = True
 
     def strangers_give_back(self, pool: str) -> None:
         del self._strangers[pool]
@@ -63,7 +77,8 @@ class Hardware:
             if pool != HOST
         )
         size, used = self.total[HOST], self._used(HOST)
-        uses = {id(launch): taken for launch, taken in self._engines.items()}
+        alive = self._engines.keys() - self._ended if self.tells else set()
+        uses = {id(launch): self._engines[launch] for launch in alive}
         return Memory(Host(size, used, size - used), gpus, uses=uses)
 
     def _used(self, pool: str) -> int:

@@ -28,6 +28,7 @@ class Program:
     answer: float = 0.3
     slots: int = 100
     need: int = 1
+    takes: int | None = None  # really; None: its need
     on_host: bool = False  # it uses no GPU, even where there are some
     pinned: bool = False
     standby: bool = False
@@ -38,7 +39,7 @@ class Program:
 
     def model(self, id: str) -> Model:
         limits = Limits(start=600.0, stall=300.0, drain=self.drain, stop=10.0)
-        need = Need(self.need, "declared", self.on_host)
+        need = Need(self.need, "estimated" if self.takes else "declared", self.on_host)
         size = int(self.load * BYTES_PER_SECOND)
         return Model(id, self.slots, need, limits, size, self.pinned, self.keep_alive, self.standby)
 

@@ -242,7 +242,8 @@ class Sidecar:
         if launch.ended < math.inf:
             return
         launch.ended, launch.died_of = self._clock.now, died_of
-        self.hardware.give_back(launch)
+        self.hardware.has_ended(launch)
+        self._clock.after(self.hardware.lag, self.hardware.give_back, launch)
         self._net.carry(self._exited, self.box, launch)
         for request in launch.serving:
             self._net.carry(self._release, self.box, request, "engine_died")

@@ -22,6 +22,7 @@ MODELS = "ABCDE"
 N = st.integers(0, 59)  # which one: of as many as there are
 SECONDS = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0, 3.0, 8.0])
 LONG = st.sampled_from([0.5, 2.0, 4.0, 7.0, 20.0])  # seconds that something is away
+GIB = 2**30
 AWAY = 30.0  # seconds after which nothing that began goes on by itself
 
 PROGRAMS = st.builds(
@@ -30,7 +31,8 @@ PROGRAMS = st.builds(
     stop=st.sampled_from([0.01, 0.3, 1.0]),
     answer=st.sampled_from([0.3, 0.05, 3.0]),
     slots=st.sampled_from([1, 2, 4, 100]),
-    need=st.integers(1, 8),
+    need=st.integers(1, 8).map(lambda size: size * GIB),
+    takes=st.sampled_from([None, None, None, GIB, 5 * GIB]),
     on_host=st.sampled_from([False, False, False, True]),
     pinned=st.sampled_from([False, False, False, False, True]),
     standby=st.sampled_from([False, False, False, False, True]),
@@ -50,6 +52,8 @@ class Fleet(RuleBasedStateMachine):
         boxes=st.integers(1, 3),
         routers=st.integers(1, 3),
         gpus=st.sampled_from([(8,), (8, 8), (8, 12), ()]),
+        tells=st.sampled_from([True, True, False]),
+        lag=st.sampled_from([0.0, 0.0, 0.3, 2.0]),
         delays=st.sampled_from([LOCAL, FAR]),
         loss=st.sampled_from([0.0, 0.0, 0.2]),
         echoes=st.sampled_from([0.0, 0.0, 0.2]),
@@ -64,6 +68,8 @@ class Fleet(RuleBasedStateMachine):
         boxes: int,
         routers: int,
         gpus: tuple[int, ...],
+        tells: bool,
+        lag: float,
         delays: tuple[float, float],
         loss: float,
         echoes: float,
@@ -77,8 +83,10 @@ class Fleet(RuleBasedStateMachine):
             seed,
             boxes=boxes,
             routers=routers,
-            room=8,
-            gpus=gpus,
+            room=8 * GIB,
+            gpus=[size * GIB for size in gpus],
+            tells=tells,
+            lag=lag,
             delays=delays,
             loss=loss,
             echoes=echoes,
@@ -148,7 +156,7 @@ class Fleet(RuleBasedStateMachine):
     @rule(box=N, gpu=N, size=st.integers(1, 8))
     def a_stranger_takes_memory(self, box: int, gpu: int, size: int) -> None:
         pool = f"gpu{gpu % self.gpus}"
-        self.box(box).hardware.strangers_take(pool, size, self.pair.clock.now)
+        self.box(box).hardware.strangers_take(pool, size * GIB, self.pair.clock.now)
 
     @precondition(lambda self: self.gpus)
     @rule()
