@@ -342,6 +342,17 @@ def test_a_named_process_that_is_not_listed_for_a_moment_hides_strangers(yard: Y
 # Room that others hold.
 
 
+def test_what_is_used_beyond_all_that_ours_may_take_is_others_whatever_is_hidden(
+    yard: Yard,
+) -> None:
+    yard.look(2, 0)
+    yard.start("a", gpu0=10)
+    yard.look(20, 0)
+    assert yard.strangers == [10, 0]
+    yard.look(11, 0)
+    assert yard.strangers == [10, 0], "it may be that these are theirs, or its own"
+
+
 def test_who_waits_for_room_that_strangers_hold_fails_after_5_s_without_a_change(
     yard: Yard,
 ) -> None:
