@@ -41,7 +41,8 @@ class Judge:
     # At every step.
 
     def looks_at_a_box(self, sidecar: Sidecar) -> None:
-        the_ledger_adds_up(sidecar)
+        if not self._something_is_underestimated():
+            the_ledger_adds_up(sidecar)
         no_claim_is_kept_that_nobody_wants(sidecar)
         each_model_has_one_engine(sidecar)
         everything_has_its_reason(sidecar)
@@ -50,6 +51,9 @@ class Judge:
         for effect in effects:
             if isinstance(effect, Send):
                 nobody_of_that_tenant_comes_before(effect, router)
+
+    def _something_is_underestimated(self) -> bool:
+        return any((one.takes or 0) > one.need for one in self._pair.programs.values())
 
     # When nothing more happens.
 
@@ -67,7 +71,8 @@ class Judge:
             assert len(request.ends) == 1, f"I8: ended {request.ends}"
             nobody_waits_in_vain(request, pair)
         for launch in pair.launches:
-            no_engine_dies_of_memory_that_was_taken(launch, pair)
+            if not self._something_is_underestimated():
+                no_engine_dies_of_memory_that_was_taken(launch, pair)
             nobody_is_cut_off_by_a_drain(launch)
         no_model_starts_again_and_again(pair)
         all_that_was_sent_has_come(pair)
@@ -111,13 +116,12 @@ def each_model_has_one_engine(sidecar: Sidecar) -> None:
 
 def no_engine_dies_of_memory_that_was_taken(launch: Launch, pair: Pair) -> None:
     """I1, by what is really there: it is never too little, but for what a stranger took after the
-    box had last seen its memory, and for engines that take more than anybody could know."""
+    box had last seen its memory."""
     hardware = pair.sidecars[launch.box].hardware
     if not launch.out_of_memory or (hardware.met_strangers and not hardware.tells):
         return
     strangers = any(hardware.grew_at[pool] > launch.looked_at for pool in launch.booking)
-    larger = [one for one in pair.programs.values() if (one.takes or 0) > one.need]
-    assert strangers or larger, f"I1: {launch.model} started at {launch.started} without its room"
+    assert strangers, f"I1: {launch.model} started at {launch.started} without its room"
 
 
 # I4
