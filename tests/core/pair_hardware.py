@@ -31,7 +31,10 @@ class Hardware:
 
     def take(self, launch: Launch) -> bool:
         """False: there is not that much."""
-        takes = {pool: launch.program.takes or size for pool, size in launch.booking.items()}
+        takes = {
+            pool: size if pool == HOST else launch.program.takes or size
+            for pool, size in launch.booking.items()
+        }
         if any(size > self.free(pool) for pool, size in takes.items()):
             return False
         self._engines[launch] = takes

@@ -28,7 +28,7 @@ class Program:
     answer: float = 0.3
     slots: int = 100
     need: int = 1
-    takes: int | None = None  # really; None: its need
+    takes: int | None = None  # of a GPU, really; None: its need
     on_host: bool = False  # it uses no GPU, even where there are some
     pinned: bool = False
     standby: bool = False
