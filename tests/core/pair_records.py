@@ -18,6 +18,8 @@ from tests.core.pair_net import Link
 if TYPE_CHECKING:
     from tests.core.pair_sidecar import Sidecar
 
+FIRST_BYTE = 0.5  # of an answer's time: when it begins
+
 
 @dataclass(frozen=True)
 class Program:
@@ -53,9 +55,9 @@ class Watcher(Protocol):
     def connected(self, sidecar: Sidecar) -> None: ...
     def lost(self, sidecar: Sidecar) -> None: ...
     def published(self, box: str, status: Status) -> None: ...
-    def refused(self, request: Request, boot: str, seq: int) -> None: ...
-    def unreachable(self, request: Request, box: str) -> None: ...
-    def ended(self, request: Request, end: str) -> None: ...
+    def refused(self, offer: Offer, boot: str, seq: int) -> None: ...
+    def unreachable(self, offer: Offer) -> None: ...
+    def answered(self, offer: Offer, end: str) -> None: ...
     def waiting(self, model: str, box: str) -> list[Request]: ...
 
 
@@ -65,8 +67,8 @@ class Request:
     router: Watcher
     answer: float  # seconds that it takes
     then: Callable[[], None] | None = None  # what its client does next
-    admitted: float | None = None
-    launch: Launch | None = None  # the engine that took it
+    offer: Offer | None = None  # the last
+    admitted: float | None = None  # at last
     refusals: int = 0
     ends: list[str] = field(default_factory=list)  # "answered", "left", or the code of an error
     ended: float = math.inf
@@ -75,6 +77,26 @@ class Request:
     def wait(self) -> float:
         """Seconds until an engine took it, or until its end."""
         return (self.ended if self.admitted is None else self.admitted) - self.ticket.arrived
+
+
+@dataclass(eq=False)
+class Offer:
+    """One sending of a request to one box."""
+
+    request: Request
+    box: str
+    admitted: float | None = None
+    launch: Launch | None = None  # the engine that took it
+
+    @property
+    def counts(self) -> bool:
+        """Its client is still there, and it was not sent again since."""
+        return self is self.request.offer and not self.request.ends
+
+    def has_begun(self, now: float) -> bool:
+        """The first bytes of its answer have come back."""
+        takes = self.request.answer * FIRST_BYTE
+        return self.admitted is not None and now >= self.admitted + takes
 
 
 @dataclass(eq=False)
@@ -102,7 +124,7 @@ class Launch:
     ended: float = math.inf
     served: int = 0
     served_after_told: int = 0
-    serving: list[Request] = field(default_factory=list)
+    serving: list[Offer] = field(default_factory=list)
 
     @property
     def out_of_memory(self) -> bool:

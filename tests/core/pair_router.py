@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from router.effects import Effect, Fail, Send
+from router.effects import Effect, Fail, Lost, Send
 from router.limits import LineLimits
 from router.line import Line
 from shared.demand import TTL, Demand
 from shared.status import Status
 from tests.core.pair_net import Alarm, Clock, Link, Network
-from tests.core.pair_records import Request
+from tests.core.pair_records import Offer, Request
 from tests.core.pair_sidecar import Sidecar
 
 SILENCE = 6.0  # seconds, as in the box's client: three missed heartbeats
@@ -156,13 +156,13 @@ class Router:
         link, stream = self.links[sidecar.name], self._streams[sidecar.name]
         if link.is_cut and self.alive:
             stream.number += 1
-            self.lost(sidecar)
+            self.lost(sidecar, silent=True)
             again = self._net.random.uniform(*RECONNECTS)
             self._clock.at(link.healed + again, self.connected, sidecar)
 
-    def lost(self, sidecar: Sidecar) -> None:
+    def lost(self, sidecar: Sidecar, silent: bool = False) -> None:
         if self.alive:
-            self._act(self.line.lost(sidecar.name, self._clock.now))
+            self._act(self.line.lost(sidecar.name, self._clock.now, silent=silent))
 
     # Requests.
 
@@ -173,16 +173,40 @@ class Router:
         else:
             self._forget(request, "router_died")
 
-    def refused(self, request: Request, boot: str, seq: int) -> None:
-        request.refusals += 1
-        if request.ticket.id in self._requests:
-            self._act(self.line.refused(request.ticket, boot, seq, self._clock.now))
+    def refused(self, offer: Offer, boot: str, seq: int) -> None:
+        offer.request.refusals += 1
+        if offer.counts:
+            self._act(self.line.refused(offer.request.ticket, boot, seq, self._clock.now))
 
-    def unreachable(self, request: Request, box: str) -> None:
-        if request.ticket.id in self._requests:
-            self._act(self.line.unreachable(request.ticket, self._clock.now))
-        else:  # its client has left meanwhile
-            self.never_came[box, request.ticket.model] += 1
+    def unreachable(self, offer: Offer) -> None:
+        ticket = offer.request.ticket
+        if offer.counts:
+            self._act(self.line.unreachable(ticket, self._clock.now))
+        else:
+            self.never_came[offer.box, ticket.model] += 1
+
+    def answered(self, offer: Offer, end: str) -> None:
+        """To its end, or as far as it went."""
+        if not offer.counts:
+            return
+        if end == "box_died":
+            self._breaks_off(offer)
+        else:
+            self.ended(offer.request, end)
+
+    def _lost_its_box(self, offer: Offer) -> None:
+        if offer.counts:
+            self._hang_up(offer.request)
+            self._breaks_off(offer)
+
+    def _breaks_off(self, offer: Offer) -> None:
+        """Sent again if nothing of its answer was seen."""
+        request = offer.request
+        if offer.has_begun(self._clock.now):
+            self.ended(request, "engine_died")
+        else:
+            request.offer = request.admitted = None
+            self._act(self.line.broken_off(request.ticket, self._clock.now))
 
     def leaves(self, request: Request) -> None:
         """Its client hangs up, in whatever state."""
@@ -210,9 +234,9 @@ class Router:
             request.then()
 
     def _hang_up(self, request: Request) -> None:
-        if request.launch is not None:
-            box = request.launch.box
-            self.links[box].carry(self._sidecars[box].done, request, "left")
+        offer = request.offer
+        if offer is not None and offer.launch is not None:
+            self.links[offer.box].carry(self._sidecars[offer.box].done, offer, "left")
 
     # What follows.
 
@@ -224,6 +248,9 @@ class Router:
             if isinstance(effect, Send):
                 request = self._requests[effect.ticket.id]
                 self._send(request, effect.box)
+            elif isinstance(effect, Lost):
+                request = self._requests[effect.ticket.id]
+                self._clock.after(0.0, self._lost_its_box, request.offer)
             elif isinstance(effect, Fail):
                 request = self._requests[effect.ticket.id]
                 self._clock.after(0.0, self.ended, request, effect.error.code)
@@ -233,8 +260,9 @@ class Router:
         self.settled(self, effects)
 
     def _send(self, request: Request, box: str) -> None:
+        offer = request.offer = Offer(request, box)
         link, given_up = self.links[box], self._clock.now + GIVEN_UP
         if link.healed < given_up:
-            link.carry(self._sidecars[box].offered, request)
+            link.carry(self._sidecars[box].offered, offer)
         else:
-            self._clock.at(given_up, self.unreachable, request, box)
+            self._clock.at(given_up, self.unreachable, offer)

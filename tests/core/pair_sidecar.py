@@ -21,7 +21,7 @@ from sidecar.plan import Rules
 from sidecar.report import report
 from tests.core.pair_hardware import Hardware
 from tests.core.pair_net import Alarm, Clock, Network
-from tests.core.pair_records import Launch, Program, Request, Watcher
+from tests.core.pair_records import Launch, Offer, Program, Request, Watcher
 
 COALESCE = 0.1  # seconds, as in the supervisor: small news goes out this often
 MEMORY_EVERY = 1.0  # seconds, as in the lookout: so a Status goes out once a second at least
@@ -83,7 +83,7 @@ class Sidecar:
         self._alarm.off()
         self._look.off()
         for launch in self._running.values():
-            self._end(launch)
+            self._end(launch, end="box_died")
         self._running = {}
         for watcher in self.watchers:
             watcher.links[self.name].carry(watcher.lost, self)
@@ -122,44 +122,48 @@ class Sidecar:
     def heard(self, router: str, demand: Demand) -> None:
         self._act(self.box.heard(router, demand, self._clock.now))
 
-    def offered(self, request: Request) -> None:
-        model, now = request.ticket.model, self._clock.now
-        back = request.router.links[self.name].carry
+    def offered(self, offer: Offer) -> None:
+        request, now = offer.request, self._clock.now
+        model, router = request.ticket.model, request.router
+        back = router.links[self.name].carry
         if not self.up:
-            back(request.router.unreachable, request, self.name)
+            back(router.unreachable, offer)
             return
-        self.came[request.router.id, model] += 1
-        refusal = self.box.admit(model, request.router.id, now)
+        self.came[router.id, model] += 1
+        refusal = self.box.admit(model, router.id, now)
         self._publish_soon()
         if refusal is not None:
-            back(request.router.refused, request, self.box.boot, self.box.seq)
+            back(router.refused, offer, self.box.boot, self.box.seq)
             return
         launch = self._running[model]
         launch.served += 1
         launch.served_after_told += launch.told is not None
-        launch.serving.append(request)
-        request.admitted, request.launch = now, launch
-        if request.ends:  # its client left while it was on the wire
-            self.done(request, "left")
-        elif launch.ended < math.inf:  # it has died, and nobody has noticed
-            self.done(request, "engine_died")
+        launch.serving.append(offer)
+        offer.admitted, offer.launch = now, launch
+        if not offer.counts:
+            self.done(offer, "left")
+            return
+        request.admitted = now
+        if launch.ended < math.inf:  # it has died, and nobody has noticed
+            self.done(offer, "engine_died")
         elif self._net.random.random() < launch.program.crashes:
             self._clock.after(request.answer, self._end, launch, CRASH)
         else:
-            self._clock.after(request.answer, self.done, request, "answered")
+            self._clock.after(request.answer, self.done, offer, "answered")
 
-    def done(self, request: Request, end: str) -> None:
-        """The answer is over, or its client has gone."""
-        launch = request.launch
-        if launch is not None and request in launch.serving:
-            launch.serving.remove(request)
-            self._release(self.box, request, end)
+    def done(self, offer: Offer, end: str) -> None:
+        """The answer is over, or nobody waits for it any more."""
+        launch = offer.launch
+        if launch is not None and offer in launch.serving:
+            launch.serving.remove(offer)
+            self._release(self.box, offer, end)
 
-    def _release(self, box: Box, request: Request, end: str) -> None:
-        assert request.admitted is not None
-        request.router.links[self.name].carry(request.router.ended, request, end)
+    def _release(self, box: Box, offer: Offer, end: str) -> None:
+        assert offer.admitted is not None
+        router = offer.request.router
+        router.links[self.name].carry(router.answered, offer, end)
         if self._is(box):
-            self._act(box.release(request.ticket.model, request.admitted, self._clock.now))
+            self._act(box.release(offer.request.ticket.model, offer.admitted, self._clock.now))
 
     # What follows.
 
@@ -237,7 +241,7 @@ class Sidecar:
         launch.in_flight_when_signalled = len(launch.serving)
         self._clock.after(launch.program.stop, self._end, launch)
 
-    def _end(self, launch: Launch, died_of: Exit | None = None) -> None:
+    def _end(self, launch: Launch, died_of: Exit | None = None, end: str = "engine_died") -> None:
         """The process is gone; its exit and the end of its answers are noticed a moment later."""
         if launch.ended < math.inf:
             return
@@ -245,8 +249,8 @@ class Sidecar:
         self.hardware.has_ended(launch)
         self._clock.after(self.hardware.lag, self.hardware.give_back, launch)
         self._net.carry(self._exited, self.box, launch)
-        for request in launch.serving:
-            self._net.carry(self._release, self.box, request, "engine_died")
+        for offer in launch.serving:
+            self._net.carry(self._release, self.box, offer, end)
         launch.serving.clear()
 
     def _exited(self, box: Box, launch: Launch) -> None:
