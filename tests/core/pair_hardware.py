@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from sidecar.memory import HOST, Bytes, Gpu, Host, Memory, gpu
+from sidecar.memory import HOST, Bytes, Gpu, Host, Memory, gpu, on_gpus
 from tests.core.pair_records import Launch
 
 
 class Hardware:
     """`gpus`: bytes of each. `room`: bytes of the host that engines may take. `tells`: the drivers
-    say which process takes what. `lag`: seconds after an engine's end until its memory is back."""
+    say which process takes what. `lag`: seconds after an engine's end until its memory of GPUs is back."""
 
     def __init__(
         self, room: int, gpus: Sequence[int] = (), *, tells: bool = True, lag: float = 0.0
@@ -45,8 +45,9 @@ class Hardware:
         self._ended.discard(launch)
 
     def has_ended(self, launch: Launch) -> None:
-        """Its process is no more; what it took is still used."""
+        """Its process is no more; what it took of GPUs is still used."""
         if launch in self._engines:
+            self._engines[launch] = on_gpus(self._engines[launch])
             self._ended.add(launch)
 
     def strangers_take(self, pool: str, size: int, now: float) -> None:
