@@ -93,7 +93,8 @@ class Box:
     def release(self, model: str, began: float, now: float) -> list[Do]:
         engine = self.engines[model]
         was_full = engine.machine.in_flight >= engine.model.slots
-        effects = engine.release(began, now)
+        wanted = self.demands.is_wanted(model, now)
+        effects = engine.release(began, now, wanted=wanted)
         self.changed = True
         self.news |= was_full
         return self._settle(now, self._do(engine, effects))

@@ -141,10 +141,10 @@ class Engine:
             return "draining" if closing else "busy"
         return "draining" if self.machine.phase is Phase.SWITCHING else "not_ready"
 
-    def release(self, began: float, now: float) -> list[Effect]:
+    def release(self, began: float, now: float, *, wanted: bool) -> list[Effect]:
         self.history.served(now - began)
         effects = self.machine.release(now)
-        if not self.machine.in_flight:
+        if not (self.machine.in_flight or wanted):
             self.habits.went_idle(now)
         return effects
 

@@ -73,7 +73,7 @@ class Victims:
         booking, chosen = min(choices, key=lambda choice: self._disturbance(*choice))
         victims = tuple(one.resident for one in chosen)
         at = may_leave_at(self._facts, want, candidate.load_s, victims)
-        return Eviction(booking, victims, at, switch_cost(candidate.load_s, victims))
+        return Eviction(booking, victims, at, switch_cost(self._facts, candidate.load_s, victims))
 
     def _disturbance(self, booking: Bytes, chosen: list[_Priced]) -> tuple[int, float, float, int]:
         left = sum(-missing for missing in self._missing(booking, chosen).values())

@@ -39,16 +39,16 @@ def is_busy(facts: Facts, resident: Resident) -> bool:
     return resident.in_flight > 0 or name in facts.wants or name in facts.due
 
 
-def switch_cost(load: float, victims: Collection[Resident]) -> float:
+def switch_cost(facts: Facts, load: float, victims: Collection[Resident]) -> float:
     """Seconds: the load, the longest stop, and the longest drain."""
     stop = max(v.stop_s for v in victims)
-    drain = max((v.service_s for v in victims if v.in_flight), default=0.0)
+    drain = max((v.service_s for v in victims if is_busy(facts, v)), default=0.0)
     return load + stop + drain
 
 
 def may_leave_at(facts: Facts, want: Want, load: float, victims: Collection[Resident]) -> float:
     """When these may all be told to go for a model that loads in `load` seconds."""
-    cost = switch_cost(load, victims)
+    cost = switch_cost(facts, load, victims)
     ends = [_end(facts, want, load, cost, victim) for victim in victims]
     return max(_end_of_busy(facts, want, cost, victims), *ends, facts.now)
 

@@ -177,6 +177,14 @@ def test_a_model_that_was_asked_for_again_at_once_is_kept_for_a_moment() -> None
     assert did(box.tick(15.3)) == [("a", STOP)]
 
 
+def test_a_model_with_a_line_of_its_own_does_not_go_idle_between_two_requests() -> None:
+    box = loaded(box_with(model("a", slots=1)), "a")
+    for seq in range(1, 9):
+        box.heard("r", says(seq, a=waits()), float(seq))
+        used(box, "a", seq + 0.1)
+    assert not box.engines["a"].habits.returns
+
+
 def test_a_model_learns_also_from_who_asks_when_it_has_left() -> None:
     box = loaded(make_box(), "a")
     used(box, "a", 10)

@@ -263,10 +263,10 @@ def test_the_switch_cost_counts_the_longest_stop_and_the_longest_drain() -> None
     assert until(planned(*residents, wants={"c": want()})) == 2 * (LOAD + 3 + 7)
 
 
-def test_an_engine_without_requests_has_nothing_to_drain() -> None:
-    idle_but_wanted = resident("a", 20, ready_at=NOW, service_s=7)
+def test_an_engine_between_two_of_its_requests_will_have_an_answer_to_end() -> None:
+    wanted = resident("a", 20, ready_at=NOW, service_s=7)
     wants = {"a": want(), "b": want()}
-    assert until(planned(idle_but_wanted, wants=wants)) == 2 * COST
+    assert until(planned(wanted, wants=wants)) == 2 * (COST + 7)
 
 
 def test_a_full_engine_with_a_line_of_its_own_has_twice_the_visit() -> None:
