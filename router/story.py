@@ -85,7 +85,7 @@ class Story:
 
     def tell(self, position: int, elapsed: float, now: float, ahead: int = 0) -> Tell:
         """`ahead`: how many before it wait for other models; what is promised counts them in."""
-        eta = self._eta(position - ahead, now)
+        eta = self.served_in(position - ahead, now)
         return Tell(
             model=self.model,
             phase=self.phase,

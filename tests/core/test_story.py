@@ -147,10 +147,10 @@ def test_what_was_promised_of_a_turn_is_not_put_off_on_the_same_box() -> None:
     assert switching.after(first).ready_at == 17.0
 
 
-def test_who_waits_for_a_slot_has_no_eta_and_yet_an_expected_time() -> None:
+def test_who_waits_for_a_slot_is_told_what_is_usual() -> None:
     story = story_of("x", view("a", ready("x", slots=4, service_s=2.0)), 0.0)
-    assert story.tell(position=2, elapsed=0.0, now=1.0).eta_s is None
-    assert story.served_in(2, now=1.0) == 1.0
+    told = story.tell(position=2, elapsed=0.0, now=1.0)
+    assert (told.eta_s, told.eta_source) == (1.0, "history")
     assert story_of("x", view("a", ready("x")), 0.0).served_in(1, now=1.0) is None
     assert turn(10.0).served_in(3, now=12.0) == 5.0
 
