@@ -14,8 +14,7 @@ from tests.core.pair_records import Launch
 
 class Hardware:
     """`gpus`: bytes of each. `room`: bytes of the host that engines may take. `tells`: the drivers
-    say which process takes what. `lag`: seconds after an engine's end until its memory of GPUs is
-    back."""
+    say which process takes what. `lag`: seconds until GPUs have back what an engine took."""
 
     def __init__(
         self, room: int, gpus: Sequence[int] = (), *, tells: bool = True, lag: float = 0.0

@@ -25,6 +25,12 @@ LONG = st.sampled_from([0.5, 2.0, 4.0, 7.0, 20.0])  # seconds that something is 
 GIB = 2**30
 AWAY = 30.0  # seconds after which nothing that began goes on by itself
 
+
+def loadable_standby(one: Program) -> Program:
+    """A standby that cannot be loaded is tried for ever, by its back-off."""
+    return replace(one, fails=0.0, takes=None) if one.standby else one
+
+
 PROGRAMS = st.builds(
     Program,
     load=st.sampled_from([1.0, 0.3, 2.0, 5.0]),
@@ -40,7 +46,7 @@ PROGRAMS = st.builds(
     fails=st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.3, 1.0]),
     crashes=st.sampled_from([0.0, 0.0, 0.05]),
     drain=st.sampled_from([600.0, 600.0, 1.0]),
-).map(lambda one: replace(one, fails=0.0) if one.standby else one)  # it would be tried for ever
+).map(loadable_standby)
 
 
 class Fleet(RuleBasedStateMachine):
