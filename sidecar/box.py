@@ -85,9 +85,10 @@ class Box:
         long the engine shall stay when nobody uses it, if the request has a wish."""
         self.changed = True
         refusal = self.engines[model].admit(now, keep_alive, closing=self.closing)
-        if router is not None:
-            note = self.demands.admitted if refusal is None else self.demands.refused
-            note(router, model)
+        if router is not None and refusal is None:
+            self.demands.admitted(router, model)
+        elif router is not None:
+            self.demands.refused(router, model, now)
         return refusal
 
     def release(self, model: str, began: float, now: float) -> list[Do]:

@@ -63,6 +63,7 @@ class _Router:
     announced: dict[str, float] = field(default_factory=dict)  # when `sent` last rose
     oldest: dict[str, float] = field(default_factory=dict)  # as it was last told, by model
     returned: set[str] = field(default_factory=set)  # refused here since the last message
+    refused_at: dict[str, float] = field(default_factory=dict)  # the last time, by model
 
     def note_oldest(self) -> None:
         for model, wanted in self.models.items():
@@ -78,10 +79,21 @@ class _Router:
                 yield model, {0: 1}, self.oldest.get(model, self.heard)
 
     def due(self, model: str, now: float) -> int:
-        """Requests that were sent and are not here yet."""
+        """Requests that were sent and are not here yet, and one that was refused: the message
+        that followed may have left before its router had heard of that."""
+        untold = self.refused_at.get(model, -math.inf) + ON_THE_WIRE
+        back = int(now < untold and model not in self.returned)
         if now >= self.announced.get(model, -math.inf) + ON_THE_WIRE:
-            return 0
-        return max(0, self.models[model].sent - self.arrived[model])
+            return back
+        return max(0, self.models[model].sent - self.arrived[model]) + back
+
+    def dues(self, now: float) -> Iterator[tuple[str, int, float]]:
+        """By model: how many are due, and when that ends at the latest."""
+        for model in self.models.keys() & {*self.announced, *self.refused_at}:
+            if count := self.due(model, now):
+                marks = (self.announced.get(model), self.refused_at.get(model))
+                ends = [at + ON_THE_WIRE for at in marks if at is not None]
+                yield model, count, min(end for end in ends if end > now)
 
 
 class Demands:
@@ -104,6 +116,9 @@ class Demands:
                 known.announced[model] = now
         known.seq, known.heard, known.ttl, known.models = demand.seq, now, demand.ttl_s, models
         known.returned.clear()
+        for model, wanted in models.items():
+            if any(wanted.waiting.values()):
+                known.refused_at.pop(model, None)
         known.note_oldest()
         return True
 
@@ -124,12 +139,13 @@ class Demands:
         if router in self._routers:
             self._routers[router].arrived[model] += 1
 
-    def refused(self, router: str, model: str) -> None:
+    def refused(self, router: str, model: str, now: float) -> None:
         """The same, but it waits again, from this moment on and not only from the next message:
         meanwhile the engine that it was meant for must not look as if nobody wanted it."""
         self.admitted(router, model)
         if router in self._routers:
             self._routers[router].returned.add(model)
+            self._routers[router].refused_at[model] = now
 
     def forget_silent(self, now: float) -> bool:
         """Drop routers that have not been heard within their time. True if there were any."""
@@ -170,18 +186,13 @@ class Demands:
     def due(self, now: float) -> dict[str, int]:
         due: Counter[str] = Counter()
         for known in self._routers.values():
-            for model in known.announced:
-                if model in known.models:
-                    due[model] += known.due(model, now)
-        return +due
+            for model, count, _ in known.dues(now):
+                due[model] += count
+        return dict(due)
 
     def deadline(self, now: float) -> float:
         """When silence, or the end of a wire's patience, changes the answer."""
         ends = [known.heard + known.ttl for known in self._routers.values()]
         for known in self._routers.values():
-            ends += [
-                announced + ON_THE_WIRE
-                for model, announced in known.announced.items()
-                if model in known.models and known.due(model, now)
-            ]
+            ends += [end for _, _, end in known.dues(now)]
         return min(ends, default=math.inf)

@@ -213,17 +213,36 @@ def test_a_request_that_was_refused_waits_again_before_its_router_says_so() -> N
     box.heard("r", says(1, a=waiting(oldest=5.0)), 10.0)
     box.heard("r", says(2, a=ModelDemand(sent=1)), 11.0)
     assert box.wants(NOBODY) == {}
-    box.refused("r", "a")
+    box.refused("r", "a", 11.0)
     assert box.wants(NOBODY)["a"].oldest == 5.0  # it has its old arrival
     assert box.due(11.0) == {}
     box.heard("r", says(3, a=ModelDemand(sent=1)), 11.1)
     assert box.wants(NOBODY) == {}  # what the router says holds again
 
 
+def test_a_message_that_had_left_before_a_refusal_was_heard_does_not_make_a_model_idle() -> None:
+    box = demands()
+    box.heard("r", says(1, a=waiting(oldest=5.0)), 10.0)
+    box.refused("r", "a", 11.0)
+    box.heard("r", says(2, a=ModelDemand(sent=1)), 11.01)  # it tells of the request, as sent
+    assert box.due(11.24) == {"a": 1}
+    assert box.deadline(11.1) == 11.25
+    assert box.due(11.25) == {}
+
+
+def test_a_refused_request_that_its_router_tells_of_is_no_longer_due() -> None:
+    box = demands()
+    box.heard("r", says(1, a=waiting(oldest=5.0)), 10.0)
+    box.refused("r", "a", 11.0)
+    box.heard("r", says(2, a=waiting(oldest=6.05, sent=1)), 11.05)
+    assert box.wants(NOBODY)["a"].count == 1
+    assert box.due(11.05) == {}
+
+
 def test_a_refused_request_of_a_router_that_never_waited_counts_from_its_last_message() -> None:
     box = demands()
     box.heard("r", says(1, a=ModelDemand(sent=1)), 10.0)
-    box.refused("r", "a")
+    box.refused("r", "a", 11.0)
     assert box.wants(NOBODY)["a"].oldest == 10.0
-    box.refused("stranger", "a")
+    box.refused("stranger", "a", 11.0)
     assert box.wants(NOBODY)["a"].count == 1
