@@ -120,7 +120,7 @@ def no_engine_dies_of_memory_that_was_taken(launch: Launch, pair: Pair) -> None:
     hardware = pair.sidecars[launch.box].hardware
     if not launch.out_of_memory or (hardware.met_strangers and not hardware.tells):
         return
-    strangers = any(hardware.grew_at[pool] > launch.looked_at for pool in launch.booking)
+    strangers = any(hardware.grew_at[pool] >= launch.looked_at for pool in launch.booking)
     assert strangers, f"I1: {launch.model} started at {launch.started} without its room"
 
 

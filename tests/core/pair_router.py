@@ -176,11 +176,13 @@ class Router:
     def refused(self, offer: Offer, boot: str, seq: int) -> None:
         offer.request.refusals += 1
         if offer.counts:
+            offer.request.offer = None
             self._act(self.line.refused(offer.request.ticket, boot, seq, self._clock.now))
 
     def unreachable(self, offer: Offer) -> None:
         ticket = offer.request.ticket
         if offer.counts:
+            offer.request.offer = None
             self._act(self.line.unreachable(ticket, self._clock.now))
         else:
             self.never_came[offer.box, ticket.model] += 1
