@@ -16,11 +16,11 @@ from dataclasses import replace
 from shared.demand import Demand
 from shared.status import Phase
 from sidecar.demand import Demands, Want
-from sidecar.engine import Do, Engine, Model, Refusal
-from sidecar.estimate import History, Measured
+from sidecar.engine import Do, Engine, Model, Refusal, engine_of
+from sidecar.estimate import Measured
 from sidecar.inventory import Inventory
 from sidecar.ledger import Ledger
-from sidecar.machine import Effect, Exit, Fact, Machine
+from sidecar.machine import Effect, Exit, Fact
 from sidecar.memory import NO_UUIDS, Bytes, Memory
 from sidecar.plan import Plan, Rules, Wait
 from sidecar.planner import plan
@@ -39,10 +39,7 @@ class Box:
     ) -> None:
         self.name = name
         self.boot = boot
-        self.engines = {
-            id: Engine(model, Machine(model.limits, now), History(model.size))
-            for id, model in models.items()
-        }
+        self.engines = {id: engine_of(m, rules.min_resident, now) for id, m in models.items()}
         self.ledger = Ledger(self.engines)
         self.switches = Switches(boot)
         self.waits: tuple[Wait, ...] = ()
@@ -72,10 +69,11 @@ class Box:
         self.news |= self.inventory.supplied(capacity, uuids, trouble)
 
     def heard(self, router: str, demand: Demand, now: float) -> list[Do]:
-        self.changed |= self.demands.heard(router, demand, now)
-        for model, wanted in demand.models.items():
-            if model in self.engines and any(wanted.waiting.values()):
-                self.engines[model].asked(now)
+        if self.demands.heard(router, demand, now):
+            self.changed = True
+            for model in demand.models.keys() & self.engines.keys():
+                if any(demand.models[model].waiting.values()):
+                    self.engines[model].asked(now)
         return self._settle(now)
 
     def admit(
@@ -94,7 +92,7 @@ class Box:
     def release(self, model: str, began: float, now: float) -> list[Do]:
         engine = self.engines[model]
         was_full = engine.machine.in_flight >= engine.model.slots
-        wanted = self.demands.is_wanted(model, now)
+        wanted = model in self.inventory.wants() or model in self.demands.due(now)
         effects = engine.release(began, now, wanted=wanted)
         self.changed = True
         self.news |= was_full
@@ -159,6 +157,8 @@ class Box:
 
     def switch(self, model: str, now: float) -> list[Do]:
         """This model, and no other but the pinned ones."""
+        if self.closing:
+            return []
         others = [e for e in self.engines.values() if e.model.id != model and not e.model.pinned]
         leaving = tuple(engine.model.id for engine in others if engine.booking)
         effects: list[Do] = []

@@ -175,14 +175,6 @@ class Demands:
             wants[model] = Want(together, min(oldest, so_far.oldest), routers)
         return wants
 
-    def is_wanted(self, model: str, now: float) -> bool:
-        """Whether somebody waits for it, or is on the way."""
-        for known in self._routers.values():
-            wanted = known.models.get(model)
-            if wanted is not None and (any(wanted.waiting.values()) or known.due(model, now)):
-                return True
-        return model in self.by_hand
-
     def due(self, now: float) -> dict[str, int]:
         due: Counter[str] = Counter()
         for known in self._routers.values():

@@ -49,6 +49,7 @@ class Engine:
     booking: Bytes = field(default_factory=dict)
     because: str = ""  # why it was last told to come or to go
     load: Load | None = None  # that is under way
+    least_stay: float = 0.0  # seconds after it became ready
     habits: Habits = field(default_factory=Habits)
     keep_alive: float | None = None  # as the last request wished; None: as configured
     dismissed: bool = False  # by hand: it does not come back by itself
@@ -76,7 +77,9 @@ class Engine:
         possible = self.placements
         if self.takes_whole_box:
             possible = tuple({pool: whole_box[pool] for pool in it} for it in possible)
-        retry_at, standby = self.machine.retry_at, self.model.standby
+        # One that cannot be loaded must not send others away again and again.
+        standby = self.model.standby and not self.machine.failures
+        retry_at = self.machine.retry_at
         return Candidate(possible, self.load_s, retry_at, standby, self.again)
 
     @property
@@ -120,11 +123,11 @@ class Engine:
 
     @property
     def expires_at(self) -> float:
-        """When it leaves if nobody uses it until then. A standby stays."""
-        if self.model.standby:
+        """When it leaves if nobody uses it until then. A standby stays, and what is pinned."""
+        if self.model.standby or self.model.pinned:
             return math.inf
         keep = self.model.keep_alive if self.keep_alive is None else self.keep_alive
-        return self.machine.last_used + keep
+        return max(self.machine.last_used + keep, self.machine.ready_at + self.least_stay)
 
     def asked(self, now: float) -> None:
         """Somebody wants it."""
@@ -167,6 +170,12 @@ class Engine:
             self.history.stopped(now - since)
             return True
         return False
+
+
+def engine_of(model: Model, least_stay: float, now: float) -> Engine:
+    """One that was never started."""
+    machine, history = Machine(model.limits, now), History(model.size)
+    return Engine(model, machine, history, least_stay=least_stay)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Inventory:
         """Its phase may have changed."""
         id, phase = engine.model.id, engine.machine.phase
         if phase is Phase.IDLE:
-            engine.booking = {}
+            engine.booking, engine.keep_alive = {}, None
             self.running.pop(id, None)
         else:
             self.running[id] = engine

@@ -11,12 +11,12 @@ set of victims leaves: idle ones at once, a busy one at the end of its visit.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from shared.status import Phase
 from sidecar.demand import Want
-from sidecar.memory import Bytes, fits, subtract
+from sidecar.memory import Bytes, add, fits, subtract
 from sidecar.plan import Candidate, Claim, Drain, Facts, Keep, Plan, Resident, Start, Wait
 from sidecar.room import Room
 from sidecar.victims import Eviction, Victims, best_fit
@@ -64,7 +64,7 @@ class _Planning:
         self.room.claims = [claim for claim in self.facts.claims if self._is_wanted(claim.model)]
         for claim in self.facts.claims:
             if claim not in self.room.claims:
-                self._keep_victims_of(claim)
+                self._keep_victims_of(claim, f"nobody waits for {claim.model} any more")
 
     def _is_wanted(self, model: str) -> bool:
         """What only belongs here makes way for anybody who waits."""
@@ -72,7 +72,7 @@ class _Planning:
         somebody_waits = any(m not in facts.residents for m in facts.wants)
         return model in facts.wants or (model in facts.extras and not somebody_waits)
 
-    def _keep_victims_of(self, dropped: Claim) -> None:
+    def _keep_victims_of(self, dropped: Claim, because: str) -> None:
         for name in dropped.victims:
             victim = self.facts.residents.get(name)
             if victim is None or victim.phase is not Phase.SWITCHING:
@@ -82,19 +82,34 @@ class _Planning:
             without_it = subtract(self.room.spare(), victim.booking)
             if all(without_it[pool] >= 0 for pool in victim.booking):  # no other claim needs it
                 self.room.kept.add(name)
-                self.keeps.append(Keep(name, f"nobody waits for {dropped.model} any more"))
+                self.keeps.append(Keep(name, because))
                 self._ask_again(self.facts.now)  # once it is ready, it may be another's victim
 
     def _start_claims_that_have_their_room(self) -> None:
         """One whose room others have taken meanwhile is planned anew."""
         claims, self.room.claims = self.room.claims, []
+        moved: list[Claim] = []
         for claim in claims:
             if not fits(claim.booking, self.room.spare()):
                 continue
             if self.room.takes_now(claim.booking):
                 self.room.starts.append(Start(claim.model, claim.booking, claim.because))
+            elif (elsewhere := self._elsewhere(claim, claims)) is not None:
+                self.room.starts.append(Start(claim.model, elsewhere, claim.because))
+                moved.append(claim)
             else:
                 self.room.claims.append(claim)
+        for claim in moved:
+            self._keep_victims_of(claim, f"{claim.model} has found room elsewhere")
+
+    def _elsewhere(self, claim: Claim, claims: Iterable[Claim]) -> Bytes | None:
+        """Room that has come meanwhile, and that is promised to nobody."""
+        promised = add(other.booking for other in claims if other is not claim)
+        unpromised = subtract(self.room.arriving(), promised)
+        for booking in self.facts.candidates[claim.model].placements:
+            if self.room.takes_now(booking) and fits(booking, unpromised):
+                return booking
+        return None
 
     # Models that wait and have neither an engine nor a claim.
 
@@ -186,7 +201,7 @@ class _Planning:
         """Unused for as long as they are kept."""
         for resident in self.facts.residents.values():
             idle = resident.phase is Phase.READY and not is_busy(self.facts, resident)
-            if not idle or resident.pinned or self.room.leaves(resident):
+            if not idle or self.room.leaves(resident):
                 continue
             if self.facts.now < resident.expires_at:
                 self._ask_again(resident.expires_at)
@@ -207,7 +222,7 @@ class _Planning:
             return
         if self._start_where_there_is_room(model, candidate, because) or not candidate.standby:
             return
-        eviction = Victims(self.room).cheapest(candidate, NOBODY, self._standbys())
+        eviction = Victims(self.room).cheapest(candidate, NOBODY, self._stay_for_nobody())
         if eviction is None:
             return
         at = max(eviction.at, self._idle_for_a_visit(eviction))
@@ -218,8 +233,10 @@ class _Planning:
             left = self._until(at)
             self._wait(model, f"{because}: in {left:.0f} s, if {names} stays idle")
 
-    def _standbys(self) -> set[str]:
-        return {r.model for r in self.facts.residents.values() if r.standby}
+    def _stay_for_nobody(self) -> set[str]:
+        """Who does not leave for a model that nobody waits for."""
+        here = self.facts.residents.values()
+        return {r.model for r in here if r.standby or r.phase is Phase.STARTING}
 
     def _idle_for_a_visit(self, eviction: Eviction) -> float:
         """When their idleness has lasted as long as somebody would have had to wait for it: two

@@ -58,6 +58,7 @@ class Switches(dict[str, Switch]):
         ]
         for to in over:
             del self[to]
+            engines[to].again = False  # the next that is asked for begins a story of its own
         return bool(over)
 
     def revise(self, engines: Mapping[str, Engine], now: float) -> None:

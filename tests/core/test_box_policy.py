@@ -19,8 +19,9 @@ from tests.core.test_box import GPU, SPAWN, STOP, did, loaded, make_box, model, 
 SEEN = Memory(Host(total=8, used=0, free=8))
 
 
-def box_with(*models: Model, preload: tuple[str, ...] = ()) -> Box:
-    return Box("box1", "9f2c", {m.id: m for m in models}, GPU, Rules(120.0, preload=preload), 0.0)
+def box_with(*models: Model, preload: tuple[str, ...] = (), min_resident: float = 0.0) -> Box:
+    rules = Rules(120.0, min_resident, preload)
+    return Box("box1", "9f2c", {m.id: m for m in models}, GPU, rules, 0.0)
 
 
 def used(box: Box, name: str, now: float, keep_alive: float | None = None) -> None:
@@ -73,6 +74,26 @@ def test_no_keep_alive_takes_a_model_from_those_who_wait_for_a_slot() -> None:
     box.admit("a", None, 0)
     box.heard("r", says(2, a=waits()), 1)
     assert box.release("a", 0, 2) == []
+
+
+def test_a_wish_ends_with_the_engine_that_it_was_made_to() -> None:
+    box = loaded(box_with(model("a")), "a")
+    used(box, "a", 10, keep_alive=0)
+    box.saw("a", Fact.EXITED, 11)
+    loaded(box, "a", now=20)
+    assert box.tick(1000) == []
+
+
+def test_a_model_stays_for_its_least_stay_whatever_its_keep_alive() -> None:
+    box = loaded(box_with(replace(model("a"), keep_alive=0), min_resident=60), "a", now=10)
+    assert expires_in(box, "a", 30) == 40
+    assert box.tick(69.9) == []
+    assert did(box.tick(70)) == [("a", STOP)]
+
+
+def test_a_pinned_model_has_no_keep_alive() -> None:
+    box = loaded(box_with(replace(model("a"), keep_alive=0, pinned=True)), "a")
+    assert (box.tick(1000), expires_in(box, "a", 1000)) == ([], None)
 
 
 # Preloads.
@@ -157,6 +178,16 @@ def test_an_operator_who_unloads_a_standby_means_it_until_it_is_asked_for_again(
     assert phase(box, "a") is Phase.STARTING, "it belongs here again"
 
 
+def test_a_standby_that_cannot_be_loaded_sends_nobody_away_for_another_try() -> None:
+    box = box_with(replace(model("a"), standby=True), model("b"))
+    box.tick(0)
+    box.saw("a", Fact.EXITED, 1, Exit("crashed", "exited with code 1"))
+    assert did(box.load("b", 1)) == [("a", STOP)], "it was being tried again"
+    box.saw("a", Fact.EXITED, 2)
+    box.saw("b", Fact.HEALTHY, 7)
+    assert (box.tick(1e6), box.deadline(7)) == ([], float("inf"))
+
+
 def test_a_standby_has_no_keep_alive_not_even_by_request() -> None:
     box = box_with(replace(model("a"), standby=True))
     box.tick(0)
@@ -183,6 +214,15 @@ def test_a_model_with_a_line_of_its_own_does_not_go_idle_between_two_requests() 
         box.heard("r", says(seq, a=waits()), float(seq))
         used(box, "a", seq + 0.1)
     assert not box.engines["a"].habits.returns
+
+
+def test_an_old_message_teaches_nothing() -> None:
+    box = loaded(make_box(), "a")
+    box.heard("r", says(2), 9)
+    used(box, "a", 10)
+    before = box.engines["a"].habits._returning
+    box.heard("r", says(1, a=1), 11)
+    assert box.engines["a"].habits._returning == before
 
 
 def test_a_model_learns_also_from_who_asks_when_it_has_left() -> None:

@@ -107,10 +107,6 @@ def test_a_request_on_the_wire_keeps_a_model_with_a_keep_alive_of_nothing() -> N
     assert drains(planned(resident("a", expires_at=NOW), wants={}, due={"a": 1})) == []
 
 
-def test_a_pinned_model_has_no_keep_alive() -> None:
-    assert planned(resident("a", expires_at=NOW, pinned=True), wants={}) == Plan()
-
-
 # Models that belong here.
 
 
@@ -149,6 +145,11 @@ def test_a_standby_never_sends_away_another_standby_or_a_pinned_model() -> None:
         assert planned(other, wants={}, extras=("a",), need={"a": STANDBY}) == Plan()
 
 
+def test_a_standby_does_not_end_a_load_that_nobody_waits_for() -> None:
+    loading = resident("big", 24, phase=Phase.STARTING, last_used=0)
+    assert planned(loading, wants={}, extras=("a",), need={"a": STANDBY}) == Plan()
+
+
 def test_a_preload_sends_nobody_away() -> None:
     assert planned(resident("big", 24, last_used=0), wants={}, extras=("a",)) == Plan()
 
@@ -173,6 +174,48 @@ def test_the_promise_to_a_standby_ends_when_somebody_waits_for_room() -> None:
     assert claims(kept) == ["a"]
     dropped = planned(leaving, wants={"b": want()}, extras=("a",), claims=promised)
     assert claims(dropped) == ["b"]
+
+
+# Room that comes where nobody looked for it.
+
+
+def promised_on_gpu0(other: int) -> Plan:
+    """b waits for a to finish what it has; of gpu1 somebody holds `other` bytes."""
+    draining = resident("a", 20, phase=Phase.SWITCHING, in_flight=1)
+    here = resident("here", booking={"gpu1": other})
+    return planned(
+        draining,
+        here,
+        wants={"b": want()},
+        need={"b": needs(20, "gpu0", "gpu1")},
+        capacity=TWO_GPUS,
+        claims=(claim("b", 20, "a"),),
+    )
+
+
+def test_a_model_with_a_claim_starts_where_room_has_come_meanwhile() -> None:
+    decided = promised_on_gpu0(4)
+    assert [(s.model, s.booking) for s in decided.starts] == [("b", {"gpu1": 20})]
+    assert [(k.model, k.because) for k in decided.keeps] == [("a", "b has found room elsewhere")]
+    assert decided.claims == ()
+
+
+def test_a_model_with_a_claim_waits_while_there_is_no_room_elsewhere() -> None:
+    decided = promised_on_gpu0(5)
+    assert (starts(decided), claims(decided), decided.keeps) == ([], ["b"], ())
+
+
+def test_room_that_is_promised_to_another_is_nobodys_elsewhere() -> None:
+    draining = resident("a", 20, phase=Phase.SWITCHING, in_flight=1)
+    decided = planned(
+        draining,
+        resident("x", booking={"gpu1": 4}, phase=Phase.SWITCHING, in_flight=1),
+        wants={"b": want(), "c": want()},
+        need={"b": needs(20, "gpu0", "gpu1"), "c": needs(24, "gpu1")},
+        capacity=TWO_GPUS,
+        claims=(claim("b", 20, "a"), claim("c", 24, "x", pool="gpu1")),
+    )
+    assert (starts(decided), claims(decided), decided.keeps) == ([], ["b", "c"], ())
 
 
 # Starts whose use can only be told by a difference.
