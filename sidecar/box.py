@@ -23,7 +23,6 @@ from sidecar.ledger import Ledger
 from sidecar.machine import Effect, Exit, Fact
 from sidecar.memory import NO_UUIDS, Bytes, Memory
 from sidecar.plan import Plan, Rules, Wait
-from sidecar.planner import plan
 from sidecar.switches import Switches
 
 
@@ -203,7 +202,7 @@ class Box:
         if self.closing:
             self._replan_at = math.inf
             return done
-        return done + self._carry_out(plan(self.inventory.facts(wants, now)), wants, now)
+        return done + self._carry_out(self.inventory.plan(wants, now), wants, now)
 
     def _without_the_hopeless(self, wants: dict[str, Want], now: float) -> dict[str, Want]:
         """Who waits for what cannot start is answered, and costs no other model its place."""
@@ -220,7 +219,7 @@ class Box:
         stuck = [w.model for w in decided.waits if w.stuck and w.model in wants]
         self.news |= self.ledger.waits_for_others(stuck, now)
         self.news |= [w.model for w in decided.waits] != [w.model for w in self.waits]
-        self.inventory.claims, self.waits = decided.claims, decided.waits
+        self.waits = decided.waits
         self._replan_at = decided.deadline
         done: list[Do] = []
         for keep in decided.keeps:

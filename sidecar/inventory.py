@@ -1,6 +1,6 @@
 """How a box stands: its engines, its room, and who waits; and so what the planner is told.
 
-Rule 1: nothing is decided here: what several owners know is put side by side.
+Rule 1: residency is `planner.py`'s; here what several owners know is put side by side for it.
 Rule 2: this file does no I/O, reads no clock and never awaits.
 """
 
@@ -15,7 +15,8 @@ from sidecar.engine import Engine
 from sidecar.ledger import Ledger
 from sidecar.machine import Exit
 from sidecar.memory import Bytes, fits, subtract, with_lost
-from sidecar.plan import Candidate, Claim, Facts, Rules
+from sidecar.plan import Candidate, Claim, Facts, Plan, Rules
+from sidecar.planner import plan
 from sidecar.prospects import Outlook, Prospect
 
 
@@ -29,6 +30,7 @@ class Inventory:
         self.claims: tuple[Claim, ...] = ()
         self.obstacles: Mapping[str, Exit] = {}  # models that cannot be started, and why
         self.preload = dict.fromkeys(rules.preload)  # those that were not tried yet, in order
+        self.left_out: list[str] = []  # preloads for which there was no room
         self._demands, self._ledger, self._rules = demands, ledger, rules
         self._standbys = tuple(id for id, e in engines.items() if e.model.standby)
         self._outlook = Outlook()
@@ -49,6 +51,25 @@ class Inventory:
             self.running[id] = engine
         if phase is Phase.READY:
             engine.dismissed = False
+            self.left_out = [other for other in self.left_out if other != id]
+
+    def plan(self, wants: Mapping[str, Want], now: float) -> Plan:
+        """What the planner makes of it."""
+        facts = self.facts(wants, now)
+        decided = plan(facts)
+        self.claims = decided.claims
+        if all(model in facts.residents for model in facts.wants):
+            self._leave_out(facts, decided)
+        return decided
+
+    def _leave_out(self, facts: Facts, decided: Plan) -> None:
+        """A preload that finds no room is none any more: much later nobody would expect it."""
+        coming = {start.model for start in decided.starts}
+        coming |= {claim.model for claim in decided.claims}
+        for model in facts.extras:
+            if model in self.preload and model not in coming:
+                del self.preload[model]
+                self.left_out.append(model)
 
     def wants(self) -> dict[str, Want]:
         """All who wait for a model that this box can hold, operators among them."""

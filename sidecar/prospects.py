@@ -16,7 +16,7 @@ from sidecar.memory import fits
 from sidecar.plan import Candidate, Claim, Facts, Resident
 from sidecar.room import LEAVING, Room
 from sidecar.victims import Eviction, Victims
-from sidecar.visits import is_busy
+from sidecar.visits import is_busy, is_full
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,11 @@ class Outlook:
 
 
 def _what_matters(facts: Facts) -> object:
-    stand = [(r.model, r.phase, r.booking, is_busy(facts, r)) for r in facts.residents.values()]
+    """All but the time that passes."""
+    stand = [
+        (r.model, r.phase, r.booking, is_busy(facts, r), is_full(facts, r), r.model in facts.wants)
+        for r in facts.residents.values()
+    ]
     return (stand, facts.claims, facts.capacity)
 
 
@@ -86,7 +90,7 @@ class _View:
             return Prospect(self._until_left + candidate.load_s)
         want = facts.wants.get(model, Want({0: 1}, facts.now))
         eviction = self._victims.cheapest(candidate, want)
-        return _after(facts, eviction) if eviction else NEVER
+        return _after(self._later.facts, eviction) if eviction else NEVER
 
 
 def _later(facts: Facts) -> Room:
@@ -94,7 +98,20 @@ def _later(facts: Facts) -> Room:
     staying = [r for r in facts.residents.values() if r.phase not in LEAVING]
     ready = [replace(r, phase=Phase.READY) for r in staying]
     ready += [_claimed(facts, claim) for claim in facts.claims]
-    return Room(replace(facts, residents={r.model: r for r in ready}, claims=()))
+    served = {r.model: facts.wants[r.model] for r in ready if _is_served_at_once(facts, r)}
+    serving = [
+        replace(r, in_flight=r.in_flight + served[r.model].count) if r.model in served else r
+        for r in ready
+    ]
+    wants = {model: want for model, want in facts.wants.items() if model not in served}
+    here = {resident.model: resident for resident in serving}
+    return Room(replace(facts, residents=here, wants=wants, claims=()))
+
+
+def _is_served_at_once(facts: Facts, resident: Resident) -> bool:
+    """Whether it has a slot for all who wait for it. Then it is free again when they are answered,
+    and not only when its visit could have lasted longest."""
+    return resident.model in facts.wants and not is_full(facts, resident)
 
 
 def _claimed(facts: Facts, claim: Claim) -> Resident:

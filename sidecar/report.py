@@ -214,6 +214,7 @@ def _plan(box: Box) -> tuple[PlanEntry, ...]:
 def _problems(box: Box, seen: Memory) -> tuple[str, ...]:
     problems = [p for id in box.engines if (p := box.fit_problem(id)) is not None]
     problems += [f"{id}: {obstacle.how}" for id, obstacle in box.inventory.obstacles.items()]
+    problems += [f"preload: there was no room for {id}" for id in box.inventory.left_out]
     problems += map(str, box.ledger.lost)
     return tuple(problems) + ((seen.problem,) if seen.problem else ())
 

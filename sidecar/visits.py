@@ -58,7 +58,7 @@ def _end_of_busy(facts: Facts, want: Want, cost: float, victims: Collection[Resi
     busy = [v for v in victims if is_busy(facts, v)]
     if not busy:
         return facts.now
-    full = any(_is_full(facts, v) for v in busy)
+    full = any(is_full(facts, v) for v in busy)
     end = _visit_end(facts, want, cost, max(v.ready_at for v in busy), full)
     return max(end, *(v.ready_at + BATCH * cost if _batch_waits(facts, v) else end for v in busy))
 
@@ -84,7 +84,7 @@ def _visit_end(facts: Facts, want: Want, cost: float, began: float, full: bool) 
     return min(end, impatience)
 
 
-def _is_full(facts: Facts, resident: Resident) -> bool:
+def is_full(facts: Facts, resident: Resident) -> bool:
     """It has a line of its own, however the moment between two of its requests looks."""
     want = facts.wants.get(resident.model)
     due = facts.due.get(resident.model, 0)

@@ -503,6 +503,13 @@ def test_a_box_that_closes_plans_nothing_any_more() -> None:
     assert box.deadline(61) == 63  # when the router is forgotten
 
 
+def test_nobody_switches_a_box_that_closes() -> None:
+    box = loaded(make_box(), "a")
+    box.admit("a", None, 1)
+    box.close(2)
+    assert (box.switch("b", 3), box.switches) == ([], {})
+
+
 def test_a_ready_engine_that_closes_says_that_it_drains() -> None:
     box = loaded(make_box(), "a")
     box.closing = True

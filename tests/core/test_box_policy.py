@@ -109,6 +109,25 @@ def test_a_preload_that_is_also_a_standby_is_loaded_once() -> None:
     assert did(box.tick(0)) == [("a", SPAWN)]
 
 
+def test_a_preload_without_room_at_the_start_is_told_and_does_not_come_later() -> None:
+    box = box_with(model("a"), model("b"), preload=("a", "b"))
+    assert did(box.tick(0)) == [("a", SPAWN)]
+    assert report(box, SEEN, 0, 0.0).problems == ("preload: there was no room for b",)
+    box.saw("a", Fact.HEALTHY, 1)
+    box.unload("a", 2)
+    assert box.saw("a", Fact.EXITED, 3) == []
+    loaded(box, "b", now=4)
+    assert report(box, SEEN, 5, 0.0).problems == ()
+
+
+def test_a_preload_waits_for_those_who_wait_for_the_box() -> None:
+    box = box_with(model("a"), model("b", 2), model("c", 2), preload=("b",))
+    box.demands.heard("r", says(1, a=1, c=1), 0)
+    assert did(box.tick(0)) == [("a", SPAWN), ("c", SPAWN)]
+    box.heard("r", says(2), 1)
+    assert box.inventory.left_out == ["b"]
+
+
 def test_a_preload_that_was_sent_away_does_not_come_back_by_itself() -> None:
     box = box_with(model("a"), preload=("a",))
     box.tick(0)

@@ -70,6 +70,12 @@ def test_the_visit_of_who_makes_others_wait_already_ends_sooner() -> None:
 def test_one_that_loads_for_others_has_its_visit_after_its_load() -> None:
     loading = resident("a", phase=Phase.STARTING, ready_at=NOW + 3)
     wanted = {"a": want(since=NOW)}
+    assert of(box(loading, wants=wanted)).ready_in == pytest.approx(3 + 2 * COST + COST)
+
+
+def test_one_that_has_more_to_serve_than_slots_is_expected_to_stay_for_its_longest_visit() -> None:
+    loading = resident("a", phase=Phase.STARTING, ready_at=NOW + 3)
+    wanted = {"a": want(5, since=NOW)}
     assert of(box(loading, wants=wanted)).ready_in == pytest.approx(3 + 8 * COST + COST)
 
 
@@ -82,7 +88,7 @@ def test_a_claim_is_ready_after_those_who_leave_for_it() -> None:
 def test_behind_a_claim_there_is_its_load_and_its_visit() -> None:
     leaving = resident("a", phase=Phase.STOPPING)
     promised = box(leaving, wants={"b": want()}, claims=(claim("b", 20, "a"),))
-    assert of(promised).ready_in == pytest.approx(STOP + LOAD + 8 * LOAD + LOAD)
+    assert of(promised).ready_in == pytest.approx(STOP + LOAD + 2 * LOAD + LOAD)
 
 
 def test_room_that_comes_back_is_there_when_who_leaves_has_left() -> None:
@@ -115,7 +121,12 @@ def test_the_outlook_is_worked_out_anew_when_something_matters_and_for_those_who
     busy = replace(idle, in_flight=1)
     assert outlook.of(box(busy, now=NOW + 1.1), candidates)["y"].ready_in == 3 * COST
     assert asked == 3
+    line = {"a": want(9, since=NOW + 1.1)}
+    full = outlook.of(box(busy, wants=line, now=NOW + 1.2), candidates)
+    assert full["y"].ready_in == pytest.approx(5 * COST)
+    assert outlook.of(box(busy, now=NOW + 1.3), candidates)["y"].ready_in == 3 * COST
+    assert asked == 5
     waiting = {"x": want(since=NOW + 1.1)}
     later = outlook.of(box(busy, wants=waiting, now=NOW + 1.6), candidates)
     assert later["x"].ready_in == pytest.approx(3 * COST - 0.5)
-    assert asked == 3
+    assert asked == 5
