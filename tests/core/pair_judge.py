@@ -69,6 +69,7 @@ class Judge:
         assert not unwanted, f"I5: loads that nobody waits for: {unwanted}"
         for request in pair.requests:
             assert len(request.ends) == 1, f"I8: ended {request.ends}"
+            assert request.breaks <= 2, "I8: what a lost box leaves is sent again once"
             nobody_waits_in_vain(request, pair)
         for launch in pair.launches:
             if not self._something_is_underestimated():

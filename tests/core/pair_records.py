@@ -70,6 +70,7 @@ class Request:
     offer: Offer | None = None  # the last
     admitted: float | None = None  # at last
     refusals: int = 0
+    breaks: int = 0  # how often its box was gone before its answer began
     ends: list[str] = field(default_factory=list)  # "answered", "left", or the code of an error
     ended: float = math.inf
 

@@ -208,6 +208,7 @@ class Router:
             self.ended(request, "engine_died")
         else:
             request.offer = request.admitted = None
+            request.breaks += 1
             self._act(self.line.broken_off(request.ticket, self._clock.now))
 
     def leaves(self, request: Request) -> None:

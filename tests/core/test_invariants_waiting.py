@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import hypothesis.strategies as st
 from hypothesis import given
 
-from tests.core.pair import FIRST_HEARING, Pair
-from tests.core.pair_judge import turn
+from tests.core.pair import FAR, FIRST_HEARING, Pair
+from tests.core.pair_judge import Judge, turn
 from tests.core.pair_records import Program, Request
 from tests.core.storms import stories
 
@@ -64,10 +64,11 @@ def test_whoever_is_next_for_a_model_is_served_when_all_others_have_had_their_tu
     programs: list[Program], clients: list[int], patience: float, seed: int
 ) -> None:
     """I2, with several models on one place: patience, then one visit of each other."""
-    pair = Pair(dict(zip("ABCD", programs, strict=False)), seed, patience=patience)
+    pair = Pair(dict(zip("ABCD", programs, strict=False)), seed, delays=FAR, patience=patience)
+    judge = Judge(pair)
     for client in clients:
         pair.keep_asking("ABCD"[client % len(programs)], until=25.0)
-    pair.run_until_all_have_ended(within=1200.0)
+    judge.comes_to_the_end()
     longest = max(one.load + one.stop + LONGEST * one.answer for one in programs)
     for request in pair.requests:
         own = pair.programs[request.ticket.model]
