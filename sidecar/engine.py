@@ -94,14 +94,14 @@ class Engine:
         possible = (self.booking,) if self.booking else self.placements
         return max((sum(one.values()) for one in possible), default=self.model.need.bytes)
 
-    def resident(self, now: float) -> Resident:
-        """What the planner must know while it has a process."""
+    def resident(self, room: Bytes, now: float) -> Resident:
+        """What the planner must know while it has a process. `room`: what nobody else may have."""
         machine = self.machine
         starting = machine.phase is Phase.STARTING
         return Resident(
             model=self.model.id,
             phase=machine.phase,
-            booking=self.booking,
+            booking=room,
             in_flight=machine.in_flight,
             slots=self.model.slots,
             ready_at=max(now, machine.since + self.load_s) if starting else machine.ready_at,

@@ -82,7 +82,10 @@ class Inventory:
             now=now,
             capacity=self._whole_box(),
             candidates=self._candidates({*wants, *extras, *(c.model for c in self.claims)}),
-            residents={id: engine.resident(now) for id, engine in self.running.items()},
+            residents={
+                id: engine.resident(self._ledger.room_of(engine), now)
+                for id, engine in self.running.items()
+            },
             wants=wants,
             due=self._demands.due(now),
             claims=tuple(self._as_large_as_now(claim) for claim in self.claims),

@@ -141,6 +141,10 @@ class Ledger:
         """By engines of ours."""
         return sum(use.holds(pool) for use in self._uses.values())
 
+    def room_of(self, engine: Engine) -> Bytes:
+        """What nobody else may have while it has a process."""
+        return self._uses[engine.model.id].room
+
     def measured(self, engine: Engine) -> int | None:
         """The most that it was seen to take where its memory is."""
         peaks = self._peaks(engine)
@@ -241,5 +245,4 @@ class Ledger:
         return shortage(booking, self._capacity, self.strangers, self._pinned())
 
     def _pinned(self) -> Bytes:
-        pinned = (use.engine for use in self._uses.values() if use.engine.model.pinned)
-        return add(engine.booking for engine in pinned)
+        return add(use.room for use in self._uses.values() if use.engine.model.pinned)

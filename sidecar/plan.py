@@ -31,7 +31,7 @@ class Resident:
 
     model: str
     phase: Phase
-    booking: Bytes
+    booking: Bytes  # or what it takes of its GPUs beyond that
     in_flight: int
     slots: int
     ready_at: float  # when it became ready, or will be

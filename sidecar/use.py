@@ -62,6 +62,12 @@ class Use:
         booked = self.engine.booking.get(pool, 0)
         return self.now.get(pool, booked) if booked else 0
 
+    @property
+    def room(self) -> Bytes:
+        """Its booking, or what it takes of its GPUs beyond that."""
+        booked = self.engine.booking
+        return {**booked, **{p: max(it, self.holds(p)) for p, it in on_gpus(booked).items()}}
+
     def look(self, told: Bytes, used: Bytes, at: float) -> None:
         machine = self.engine.machine
         self.listed = bool(on_gpus(told)) and machine.phase is not Phase.STOPPING

@@ -41,7 +41,7 @@ class Judge:
     # At every step.
 
     def looks_at_a_box(self, sidecar: Sidecar) -> None:
-        if not self._something_is_underestimated():
+        if not sidecar.is_surprised:
             the_ledger_adds_up(sidecar)
         no_claim_is_kept_that_nobody_wants(sidecar)
         each_model_has_one_engine(sidecar)
@@ -51,9 +51,6 @@ class Judge:
         for effect in effects:
             if isinstance(effect, Send):
                 nobody_of_that_tenant_comes_before(effect, router)
-
-    def _something_is_underestimated(self) -> bool:
-        return any((one.takes or 0) > one.need for one in self._pair.programs.values())
 
     # When nothing more happens.
 
@@ -72,8 +69,7 @@ class Judge:
             assert request.breaks <= 2, "I8: what a lost box leaves is sent again once"
             nobody_waits_in_vain(request, pair)
         for launch in pair.launches:
-            if not self._something_is_underestimated():
-                no_engine_dies_of_memory_that_was_taken(launch, pair)
+            no_engine_dies_of_memory_that_was_taken(launch, pair)
             nobody_is_cut_off_by_a_drain(launch)
         no_model_starts_again_and_again(pair)
         all_that_was_sent_has_come(pair)
@@ -116,13 +112,18 @@ def each_model_has_one_engine(sidecar: Sidecar) -> None:
 
 
 def no_engine_dies_of_memory_that_was_taken(launch: Launch, pair: Pair) -> None:
-    """I1, by what is really there: it is never too little, but for what a stranger took after the
-    box had last seen its memory."""
+    """I1, by what is really there: it is never too little, but for what it takes itself beyond its
+    need, and for what a stranger, or one of ours beyond its own, took after the box had last seen
+    its memory."""
     hardware = pair.sidecars[launch.box].hardware
     if not launch.out_of_memory or (hardware.met_strangers and not hardware.tells):
         return
     strangers = any(hardware.grew_at[pool] >= launch.looked_at for pool in launch.booking)
-    assert strangers, f"I1: {launch.model} started at {launch.started} without its room"
+    surprised = launch.surprises or any(
+        other.surprises and other.took_at >= launch.looked_at
+        for other in alive_at_start_of(launch, pair)
+    )
+    assert strangers or surprised, f"I1: {launch.model} started at {launch.started} without room"
 
 
 # I4

@@ -12,7 +12,7 @@ from shared.status import Status
 from sidecar.engine import Model
 from sidecar.estimate import BYTES_PER_SECOND
 from sidecar.machine import Exit, Limits
-from sidecar.memory import Bytes, Need
+from sidecar.memory import Bytes, Need, on_gpus
 from tests.core.pair_net import Link
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Launch:
     why: str  # it was started
     looked_at: float  # when its box had last seen what others use
     waiting_at_start: list[Request]
+    took_at: float = -math.inf  # its memory
     died_of: Exit | None = None  # what it does by itself
     ready: float | None = None
     waiting_when_ready: list[Request] = field(default_factory=list)
@@ -126,6 +127,11 @@ class Launch:
     served: int = 0
     served_after_told: int = 0
     serving: list[Offer] = field(default_factory=list)
+
+    @property
+    def surprises(self) -> bool:
+        """It takes more of its GPUs than anybody knew when it started."""
+        return any((self.program.takes or 0) > size for size in on_gpus(self.booking).values())
 
     @property
     def out_of_memory(self) -> bool:

@@ -99,6 +99,10 @@ class Sidecar:
         self._look.set(self._clock.now + MEMORY_EVERY)
         self._act(self.box.looked(self.hardware.seen(), leaders, self._clock.now))
 
+    @property
+    def is_surprised(self) -> bool:
+        return any(launch.surprises for launch in self._running.values())
+
     def _is(self, box: Box) -> bool:
         """Whether this is still the life in which something began."""
         return self.up and box is self.box
@@ -222,6 +226,7 @@ class Sidecar:
         if launch.ended < math.inf:
             return
         load = launch.program.load
+        launch.took_at = self._clock.now
         if not self.hardware.take(launch):
             self._end(launch, OUT_OF_MEMORY)
         elif self._net.random.random() < launch.program.fails:

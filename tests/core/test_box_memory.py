@@ -95,6 +95,36 @@ def test_the_planner_is_told_that_only_differences_tell_until_a_process_was_name
     assert not box.inventory.facts({}, 0).one_start_at_a_time
 
 
+def test_who_takes_more_than_was_declared_leaves_others_no_more_than_there_is() -> None:
+    box = make_box(model("a", 6), model("b", 16))
+    ready(box, "a")
+    look(box, 16, a=16)
+    assert did(box.heard("r", says(1, b=1), 1)) == [("a", STOP)]
+    assert shown(box, "a", 1).memory_bytes == 6 * GIB
+    box.saw("a", Fact.EXITED, 2)
+    assert look(box, 0, now=2) == [("b", SPAWN)]
+
+
+def test_who_takes_more_than_was_thought_while_it_loads_leaves_others_what_is_left() -> None:
+    box = make_box(guessed("a"), model("b", 7))
+    box.load("a", 0)
+    look(box, 18, now=1, a=18)
+    assert did(box.heard("r", says(1, b=1), 2)) == []
+
+
+def test_a_pinned_model_that_takes_more_than_was_declared_is_told_with_what_it_takes() -> None:
+    box = make_box(model("a", 6, pinned=True), model("b", 16))
+    ready(box, "a")
+    look(box, 16, a=16)
+    for second in range(6):
+        box.heard("r", says(second + 1, b=waits(1, oldest=second)), second)
+    assert failure(box, "b") == (
+        "vram_oom",
+        "needs 16.0 GiB, GPU 0 has 8.0 GiB of 24.0 GiB: "
+        "16.0 GiB are booked by models that never leave",
+    )
+
+
 # Waiting for memory.
 
 

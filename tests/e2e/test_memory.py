@@ -106,6 +106,17 @@ async def test_what_was_declared_stays_and_the_measured_is_told_beside_it(
         assert known["measured_bytes"] == 6 * GIB
 
 
+async def test_who_takes_more_than_was_declared_makes_way_before_another_starts(
+    tmp_path: Path, driver: Driver
+) -> None:
+    models = model("a", takes=16, more=", vram: 6GiB") + model("b", takes=16, more=", vram: 16GiB")
+    async with pair(tmp_path, models, env=driver.env) as it:
+        assert (await ask(it.http, chat("a"))).done
+        await measured(it, "a")
+        assert (await ask(it.http, chat("b"))).done
+        assert of(await it.status(), "a")["phase"] == "idle"
+
+
 async def test_a_switch_waits_for_memory_that_comes_back_late_and_says_so(
     tmp_path: Path, driver: Driver
 ) -> None:
