@@ -60,11 +60,13 @@ class Engine:
     ) -> bool:
         """Where the box could hold it now. `peaks`: the most that it took of each pool. True if
         that has changed."""
-        need, before = self.model.need, (self.placements, self.misfit)
-        guesses = placements(need, capacity, uuids)
+        need, before, blind = self.model.need, (self.placements, self.misfit), trouble is not None
+        guesses = placements(need, capacity, uuids, blind=blind)
         self.placements, self.source = learned(need, guesses, capacity, peaks)
-        why = f" ({trouble})" if trouble and not need.on_host else ""
-        self.misfit = "" if self.placements else does_not_fit(need, capacity, uuids) + why
+        self.misfit = ""
+        if not self.placements:
+            why = f" ({trouble})" if trouble and not need.on_host else ""
+            self.misfit = does_not_fit(need, capacity, uuids, blind=blind) + why
         return before != (self.placements, self.misfit)
 
     @property

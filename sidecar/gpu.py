@@ -58,12 +58,14 @@ class SystemMemory:
         gpus = self._numbered(nvidia, amd)
         engines = sessions.of(leaders)
         taken = {gpu(it.index): {**nvidia.taken, **amd.taken}.get(it.uuid, {}) for it in gpus}
+        problem = "; ".join(p for p in (nvidia.problem, amd.problem) if p) or None
         return Memory(
             _host(),
             gpus,
-            "; ".join(p for p in (nvidia.problem, amd.problem) if p) or None,
+            problem,
             uses(engines, {**taken, HOST: sessions.resident(chain(*engines.values()))}),
             {"nvidia": nvidia.state, "amd": amd.state},
+            no_gpus=not gpus and problem is None,
         )
 
     def _numbered(self, nvidia: Found, amd: Found) -> tuple[Gpu, ...]:

@@ -75,8 +75,14 @@ class Memory:
     # the drivers tell: where NVML's pids are not ours there is no entry for its GPUs, never a zero.
     uses: Mapping[int, Bytes] = field(default_factory=dict)
     drivers: Mapping[str, str] = field(default_factory=dict)  # "ok", or why it shows no GPU
+    no_gpus: bool = False  # all drivers have said so, at their last answer
     # When the reading of it began, by the monotonic clock: it tells nothing of what came later.
     at: float = field(default=math.inf, compare=False)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there may be GPUs that are not seen."""
+        return None if self.no_gpus else self.problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +115,18 @@ def with_lost(now: Bytes, before: Bytes) -> Bytes:
 
 
 def placements(
-    need: Need, capacity: Bytes, uuids: Mapping[str, str] = NO_UUIDS
+    need: Need, capacity: Bytes, uuids: Mapping[str, str] = NO_UUIDS, *, blind: bool = False
 ) -> tuple[Bytes, ...]:
-    """Each way in which the box could ever hold it; none if it can never fit."""
-    bookings = (_booking(need, pools, capacity) for pools in _choices(need, capacity, uuids))
+    """Each way in which the box could ever hold it; none if it can never fit. `blind`: there may
+    be GPUs that are not seen."""
+    pools = _choices(need, capacity, uuids, blind)
+    bookings = (_booking(need, each, capacity) for each in pools)
     return tuple(booking for booking in bookings if fits(booking, capacity))
 
 
-def _choices(need: Need, capacity: Bytes, uuids: Mapping[str, str]) -> Iterable[Pools]:
+def _choices(need: Need, capacity: Bytes, uuids: Mapping[str, str], blind: bool) -> Iterable[Pools]:
     there = _usable(capacity)
-    if _on_host(need, capacity):
+    if _on_host(need, capacity, blind):
         return [tuple(capacity) if need.bytes is None else (HOST,)]
     match need.gpus:
         case None if need.bytes is None:
@@ -146,9 +154,9 @@ def _booking(need: Need, pools: Pools, capacity: Bytes) -> Bytes:
     return dict.fromkeys(pools, _each(need.bytes, len(pools)))
 
 
-def _on_host(need: Need, capacity: Bytes) -> bool:
-    """Also what may have any GPU, on a box that has none and has lost none."""
-    return need.on_host or (need.gpus is None and capacity.keys() <= {HOST})
+def _on_host(need: Need, capacity: Bytes, blind: bool) -> bool:
+    """Also what may have any GPU, on a box that is known to have none and has lost none."""
+    return need.on_host or (need.gpus is None and not blind and capacity.keys() <= {HOST})
 
 
 def _usable(capacity: Bytes) -> Pools:
@@ -163,9 +171,11 @@ def _each(size: int, count: int) -> int:
     return -(-size // count)
 
 
-def does_not_fit(need: Need, capacity: Bytes, uuids: Mapping[str, str] = NO_UUIDS) -> str:
+def does_not_fit(
+    need: Need, capacity: Bytes, uuids: Mapping[str, str] = NO_UUIDS, *, blind: bool = False
+) -> str:
     """The sum, in words, for a model without any placement."""
-    if _on_host(need, capacity):
+    if _on_host(need, capacity, blind):
         assert need.bytes is not None, "the whole box holds what nobody knows"
         return f"needs {gib(need.bytes)}, the limit for engines is {gib(capacity[HOST])}"
     if isinstance(need.gpus, tuple):

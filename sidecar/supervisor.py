@@ -244,7 +244,7 @@ class Supervisor:
 
     def _supply(self, seen: Memory) -> None:
         capacity, uuids = memory.capacity(seen, self._memory_limit), memory.uuids(seen)
-        self.box.supplied(capacity, uuids, seen.problem)
+        self.box.supplied(capacity, uuids, seen.trouble)
 
     def _found(self, obstacles: Mapping[str, Exit]) -> None:
         self._act(self.box.found(obstacles, time.monotonic()))

@@ -322,6 +322,15 @@ def test_nothing_starts_on_a_lost_gpu_until_it_is_back_and_who_wants_to_is_told_
     assert did(box.looked(used(), {}, 1)) == [("a", SPAWN)]
 
 
+def test_a_model_goes_to_the_host_only_once_the_drivers_have_said_that_there_is_no_gpu() -> None:
+    box = make_box(capacity={HOST: 8})
+    box.supplied({HOST: 8}, trouble=LOST)
+    assert box.heard("r", says(1, a=1), 0) == []
+    assert box.fit_problem("a") == "a needs a GPU, this box has none (GPU 0: lost)"
+    box.supplied({HOST: 8})
+    assert did(box.looked(used(), {}, 1)) == [("a", SPAWN)]
+
+
 def test_an_engine_on_a_lost_gpu_is_left_alone_as_long_as_it_lives() -> None:
     box = loaded(make_box(), "a")
     box.supplied({HOST: 8}, trouble=LOST)

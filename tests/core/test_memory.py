@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sidecar.memory import (
@@ -50,6 +52,22 @@ def test_a_model_may_be_placed_on_each_gpu_that_could_ever_hold_it() -> None:
 def test_an_engine_that_uses_no_gpu_books_on_the_host() -> None:
     assert placements(Need(6, "estimated", on_host=True), TWO_GPUS) == ({HOST: 6},)
     assert placements(Need(6, "estimated", on_host=False), NO_GPU) == ({HOST: 6},)
+
+
+@pytest.mark.parametrize("size", [6, None])
+def test_while_gpus_may_be_there_unseen_only_what_uses_none_books_on_the_host(
+    size: int | None,
+) -> None:
+    assert placements(Need(size, "estimated", on_host=True), NO_GPU, blind=True)
+    either = Need(size, "estimated", on_host=False)
+    assert placements(either, NO_GPU, blind=True) == ()
+    assert does_not_fit(either, NO_GPU, blind=True) == "needs a GPU, this box has none"
+    assert placements(either, TWO_GPUS, blind=True) == placements(either, TWO_GPUS)
+
+
+def test_a_reader_that_hangs_on_a_box_without_gpus_hides_none() -> None:
+    assert replace(seen(), problem="hangs").trouble == "hangs"
+    assert replace(seen(), problem="hangs", no_gpus=True).trouble is None
 
 
 def test_an_unknown_need_takes_the_whole_box() -> None:

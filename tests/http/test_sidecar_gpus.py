@@ -100,6 +100,18 @@ async def test_gpus_whose_driver_is_loaded_after_us_can_be_used(
         assert visible(box, "it") == "GPU-aaaa"
 
 
+async def test_a_driver_that_fails_from_the_start_sends_no_model_to_the_processor(
+    tmp_path: Path, fake_nvml: Path
+) -> None:
+    driver = "fail nvmlInitWithFlags 9"
+    async with gpu_box(tmp_path, fake_nvml, driver, it=fake(gpus="auto")) as box:
+        assert await misfit(box, "it") == f"it needs a GPU, this box has none ({NOT_LOADED})"
+        set_driver(tmp_path, CARDS)
+        await fits(box, "it")
+        assert (await box.load("it"))["gpus"] == [0]
+        assert visible(box, "it") == "GPU-aaaa"
+
+
 async def test_nothing_starts_on_a_lost_gpu_and_what_runs_there_is_left_alone(
     tmp_path: Path, fake_nvml: Path
 ) -> None:
