@@ -14,10 +14,11 @@ import re
 from shared.errors import InvalidRequest
 
 # Go's time.ParseDuration. Both signs for micro are in use.
-_PART = r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)"
+_PART = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)"
 _DURATION = re.compile(f"([-+]?)((?:{_PART})+)")
 _SECONDS = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_WIDEST = 64  # characters: Go's longest text of a duration has 21
 LONGEST = 2**63 / 1e9  # seconds: 292 years, where Go's durations end
 
 
@@ -34,6 +35,8 @@ def seconds(value: object) -> float:
 
 
 def _of_text(text: str) -> float | None:
+    if len(text) > _WIDEST:
+        return None
     if _SECONDS.fullmatch(text):
         return float(text)
     match = _DURATION.fullmatch(text)

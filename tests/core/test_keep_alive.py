@@ -87,6 +87,17 @@ def test_anything_else_is_the_client_s_fault(value: object) -> None:
     assert (caught.value.code, caught.value.param) == ("invalid_request", "keep_alive")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["0" * 64 + "s", "1" * 2**20 + "x", "1s" * 2**19 + "x"],
+    ids=["zeros", "digits", "units"],
+)
+def test_a_text_that_no_duration_needs_is_refused_before_it_is_read(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        seconds(text)
+    assert seconds("0" * 63 + "s") == 0.0
+
+
 @pytest.mark.parametrize("value", [0.0, 0.25, 600.0, LONGEST, math.inf])
 def test_what_a_router_says_is_what_a_sidecar_hears(value: float) -> None:
     assert heard(told(value).decode()) == pytest.approx(value)
