@@ -77,7 +77,7 @@ class Queue(Settings):
 
     max_waiting: int = Field(default=10_000, ge=1)  # at some 30 KiB each: 300 MiB of clients
     # unset: half of `max_waiting` where the keys with `inference` are of several tenants, so that
-    # one alone never fills the line; else all of it
+    # one alone never fills the line; else all of it. The same share of `max_bytes`
     max_waiting_per_tenant: int | None = Field(default=None, ge=1)
     max_wait: Duration = 600.0  # the default time-out of OpenAI's clients
     max_bytes: Size = 256 * 2**20  # bodies held in memory, whatever their number

@@ -15,6 +15,7 @@ class Crowd:
         self.queues: dict[str, Queue] = {}  # by model; none of them empty
         self.bytes = 0
         self.of_tenant: Counter[str] = Counter()  # how many wait, for whatever
+        self.bytes_of_tenant: Counter[str] = Counter()
         # A queue is kept while somebody of it is served: who is refused has a place there.
         self._kept: dict[str, Queue] = {}
 
@@ -54,9 +55,10 @@ class Crowd:
 
     def _count(self, ticket: Ticket, change: int) -> None:
         self.bytes += change * ticket.size
+        self.bytes_of_tenant[ticket.tenant] += change * ticket.size
         self.of_tenant[ticket.tenant] += change
         if not self.of_tenant[ticket.tenant]:
-            del self.of_tenant[ticket.tenant]
+            del self.of_tenant[ticket.tenant], self.bytes_of_tenant[ticket.tenant]
         self._tidy(ticket.model)
 
     def _tidy(self, model: str) -> None:

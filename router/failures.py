@@ -145,14 +145,19 @@ def no_stream(status: int, body: bytes) -> EngineFailed:
     return failed
 
 
-def queue_full(waiting: int, retry_after: float) -> Unavailable:
-    said = f"{waiting} requests wait already."
+def queue_full(waiting: int, held: int | None, retry_after: float) -> Unavailable:
+    """`held`: the bytes of their bodies, where these are why."""
+    said = f"{waiting} requests{_with_bodies(held)} wait already."
     return Unavailable(said, code="queue_full", retry_after=retry_after)
 
 
-def tenant_limit(waiting: int, retry_after: float) -> TenantLimit:
-    said = f"{waiting} of your requests wait already."
+def tenant_limit(waiting: int, held: int | None, retry_after: float) -> TenantLimit:
+    said = f"{waiting} of your requests{_with_bodies(held)} wait already."
     return TenantLimit(said, code="tenant_limit", retry_after=retry_after)
+
+
+def _with_bodies(held: int | None) -> str:
+    return "" if held is None else f" with bodies of {held} bytes"
 
 
 def shutting_down() -> Unavailable:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 from router.crowd import Crowd
 from router.failures import queue_full, tenant_limit
@@ -30,22 +31,34 @@ class LineLimits:
     box_grace: float  # seconds that a lost box is waited for
     max_waiting_per_tenant: int | None = None  # None: as many as of all together
 
+    @property
+    def max_bytes_per_tenant(self) -> float:
+        """The share of `max_bytes` that a tenant has of `max_waiting`."""
+        most = self.max_waiting_per_tenant
+        return inf if most is None else self.max_bytes * most / self.max_waiting
+
 
 def over_limit(
     ticket: Ticket, crowd: Crowd, stories: Mapping[str, Story], limits: LineLimits, now: float
 ) -> SwapyardError | None:
-    """What a request is told that would have to wait and may not. `stories` by model."""
-    waiting, own = len(crowd), crowd.of_tenant[ticket.tenant]
-    if waiting >= limits.max_waiting or crowd.bytes + ticket.size > limits.max_bytes:
-        served_in = [stories[model].served_in(1, now) for model in crowd.queues]
-        return queue_full(waiting, _come_back(ticket, served_in, crowd, now))
-    if limits.max_waiting_per_tenant is not None and own >= limits.max_waiting_per_tenant:
+    """What a request is told that would have to wait and may not. `stories` by model. A tenant's
+    own limit comes first: only that one is its own doing."""
+    own, size = crowd.of_tenant[ticket.tenant], crowd.bytes_of_tenant[ticket.tenant]
+    most = limits.max_waiting_per_tenant
+    # Its first may wait, as a part may be smaller than one body.
+    heavy = own > 0 and size + ticket.size > limits.max_bytes_per_tenant
+    if heavy or (most is not None and own >= most):
         served_in = [
             stories[model].served_in(queue.index(first) + 1, now)
             for model, queue in crowd.queues.items()
             if (first := queue.first_of(ticket.tenant)) is not None
         ]
-        return tenant_limit(own, _come_back(ticket, served_in, crowd, now))
+        return tenant_limit(own, size if heavy else None, _come_back(ticket, served_in, crowd, now))
+    heavy = crowd.bytes + ticket.size > limits.max_bytes
+    if heavy or len(crowd) >= limits.max_waiting:
+        served_in = [stories[model].served_in(1, now) for model in crowd.queues]
+        held = crowd.bytes if heavy else None
+        return queue_full(len(crowd), held, _come_back(ticket, served_in, crowd, now))
     return None
 
 

@@ -32,6 +32,12 @@ def refused(effects: list[Effect]) -> tuple[int, str, float]:
     return error.status, error.code, error.retry_after
 
 
+def said(effects: list[Effect]) -> str:
+    (fail,) = effects
+    assert isinstance(fail, Fail)
+    return fail.error.message
+
+
 def come_back(line: Line, now: float = 20.0) -> float:
     return refused(line.arrived(ticket("more", arrived=now), now))[2] / spread(1.0, "more")
 
@@ -46,6 +52,41 @@ def test_one_tenant_may_fill_its_part_and_another_still_has_room() -> None:
     assert not any(isinstance(e, Fail) for e in line.arrived(ticket("5", tenant="a"), 11.0))
     line.arrived(ticket("6", tenant="c"), 11.0)
     assert refused(line.arrived(ticket("7", tenant="c"), 11.0))[:2] == (503, "queue_full")
+
+
+def test_one_tenant_may_fill_its_part_of_the_bytes_and_another_still_has_room() -> None:
+    line = full_line(idle("x"), max_waiting=10, max_bytes=1000, max_waiting_per_tenant=5)
+    line.arrived(ticket("1", size=300, tenant="hog"), 10.0)
+    effects = line.arrived(ticket("2", size=201, tenant="hog"), 10.0)
+    assert refused(effects)[:2] == (429, "tenant_limit")
+    assert said(effects) == "1 of your requests with bodies of 300 bytes wait already."
+    assert not any(
+        isinstance(e, Fail) for e in line.arrived(ticket("3", size=500, tenant="b"), 10.0)
+    )
+    line.left(ticket("1", size=300, tenant="hog"), 11.0)
+    assert not any(
+        isinstance(e, Fail) for e in line.arrived(ticket("4", size=500, tenant="hog"), 11.0)
+    )
+    effects = line.arrived(ticket("5", size=1, tenant="c"), 11.0)
+    assert refused(effects)[:2] == (503, "queue_full")
+    assert said(effects) == "2 requests with bodies of 1000 bytes wait already."
+
+
+def test_a_tenant_s_first_may_wait_however_small_its_part() -> None:
+    line = full_line(idle("x"), max_waiting=1000, max_bytes=1000, max_waiting_per_tenant=2)
+    assert not any(isinstance(e, Fail) for e in line.arrived(ticket("1", size=9, tenant="a"), 10.0))
+    effects = line.arrived(ticket("2", size=1, tenant="a"), 10.0)
+    assert refused(effects)[:2] == (429, "tenant_limit")
+
+
+def test_who_is_over_its_own_limit_hears_that_also_while_the_line_is_full() -> None:
+    line = full_line(idle("x"), max_waiting=2, max_waiting_per_tenant=2)
+    for id in "12":
+        line.arrived(ticket(id, tenant="a"), 10.0)
+    effects = line.arrived(ticket("3", tenant="a"), 10.0)
+    assert refused(effects)[:2] == (429, "tenant_limit")
+    assert said(effects) == "2 of your requests wait already."
+    assert refused(line.arrived(ticket("4", tenant="b"), 10.0))[:2] == (503, "queue_full")
 
 
 def test_who_need_not_wait_meets_no_limit_of_its_tenant() -> None:
