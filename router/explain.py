@@ -12,7 +12,6 @@ from typing import Any
 from router.expect import Expected
 from router.placement import WORTH_A_COPY, Decision, Offer
 from router.view import BoxView
-from shared.status import Phase
 
 Told = dict[str, Any]
 
@@ -20,32 +19,35 @@ Told = dict[str, Any]
 def explain(
     model: str,
     boxes: Collection[BoxView],
+    serves: BoxView | None,
     decision: Decision | None,
     waiting: int,
     asked: Collection[str],
     now: float,
 ) -> Told:
-    """`boxes`: all that have it; `asked`: keys of those that are asked for it already."""
+    """`boxes`: all that have it; `serves`: the one that a request is sent to at once; `asked`: keys
+    of those that are asked for it already."""
     by_key = {offer.box.key: offer for offer in decision.among} if decision else {}
-    chosen = [box.key for box in decision.boxes] if decision else []
+    chosen = [serves] if serves else list(decision.boxes) if decision else []
+    keys = [box.key for box in chosen]
     return {
         "model": model,
         "waiting": waiting,
         "asked": [box.name for box in boxes if box.key in asked],
-        "would_ask": [box.name for box in decision.boxes] if decision else [],
-        "because": because(decision),
+        "would_ask": [box.name for box in chosen],
+        "because": because(serves, decision),
         "copy": copy(decision),
-        "boxes": [told(model, box, by_key.get(box.key), box.key in chosen, now) for box in boxes],
+        "boxes": [told(model, box, by_key.get(box.key), box.key in keys, now) for box in boxes],
     }
 
 
-def because(decision: Decision | None) -> str:
+def because(serves: BoxView | None, decision: Decision | None) -> str:
+    if serves is not None:
+        return f"{serves.name} has it ready and a free slot"
     if decision is None:
         return "no box may serve it now"
     first = decision.first
     name, seconds = first.box.name, f"{first.total:.1f} s"
-    if first.phase is Phase.READY and first.total == 0.0:
-        return f"{name} has it ready and a free slot"
     if first.holds:
         return f"{name} holds it and serves the last who waits in {seconds}"
     return f"no box holds it; {name} is expected to serve the last who waits in {seconds}"

@@ -176,7 +176,8 @@ class Line:
         """Which boxes would be asked for the model now, and why: for people."""
         waiting = len(self._queues.get(model, ()))
         boxes, decision = self._boxes.having[model], self._placing.decision(model, now)
-        return explain(model, boxes, decision, waiting, self.asked(model), now)
+        serves = least_taken(model, self._boxes.holding(model))
+        return explain(model, boxes, serves, decision, waiting, self.asked(model), now)
 
     def demand(self, box: str, now: float) -> dict[str, ModelDemand]:
         """What this box is asked for: those placed there, and how many were ever sent."""

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from router.effects import Send
 from router.limits import LineLimits
 from router.line import Line
 from shared.status import ModelStatus
@@ -44,6 +47,18 @@ def test_with_nobody_waiting_it_says_where_one_request_would_go_and_asks_nobody(
     assert told["because"] == "a has it ready and a free slot"
     assert told["copy"]["wanted"] is False
     assert line.asked("x") == []
+
+
+@pytest.mark.parametrize("names", ["ab", "ba", "cd", "dc"])
+def test_it_names_the_box_that_the_next_request_is_sent_to(names: str) -> None:
+    taken, free = names
+    line = fleet(**{taken: ready("x", in_flight=3), free: ready("x")})
+    told = line.explain("x", NOW)
+    assert (told["would_ask"], told["because"]) == ([free], f"{free} has it ready and a free slot")
+    assert [of(line, box)["chosen"] for box in names] == [False, True]
+    (sent,) = line.arrived(ticket("1", arrived=1.0), 1.0)
+    assert isinstance(sent, Send)
+    assert sent.box == free
 
 
 def test_of_each_box_it_tells_what_is_expected_and_what_that_is_made_of() -> None:
