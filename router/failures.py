@@ -70,7 +70,7 @@ def nobody_can(
     """Why no box serves it now: the cause that ends first. None if a lost box may come back
     within its `grace`."""
     boxes = [box for box in boxes if box.has(model)]
-    if any(not box.live and not given_up(box, grace, now) for box in boxes):
+    if may_return(boxes, grace, now):
         return None
     errors = [(box, error) for box in boxes if box.live and (error := box.error(model))]
     backing_off = [
@@ -91,8 +91,10 @@ def nobody_can(
     )
 
 
-def given_up(box: BoxView, grace: float, now: float) -> bool:
-    return box.lost_at is not None and now >= box.lost_at + grace
+def may_return(boxes: Iterable[BoxView], grace: float, now: float) -> list[BoxView]:
+    """Lost boxes that are not given up yet."""
+    lost = (box for box in boxes if not box.live)
+    return [box for box in lost if box.lost_at is None or now < box.lost_at + grace]
 
 
 def load_failed(model: str, error: LoadError, retry_after: float | None) -> LoadFailed:

@@ -17,7 +17,7 @@ from router.boxes import Boxes
 from router.crowd import Crowd
 from router.effects import Effect, Fail, Lost, News, Send
 from router.explain import explain
-from router.failures import broken_off, nobody_can, shutting_down, who_fails
+from router.failures import broken_off, may_return, nobody_can, shutting_down, who_fails
 from router.limits import LineLimits, over_limit
 from router.placement import candidates, least_taken
 from router.placing import Placing
@@ -230,7 +230,8 @@ class Line:
         queue, failed = self._queues.get(model), self._boxes.failed(model)
         if queue is None or not (failed or now >= queue.oldest() + self._limits.max_wait):
             return []
-        possible = candidates(model, self._boxes.having[model], now) if failed else []
+        boxes, grace = self._boxes.having.get(model, []), self._limits.box_grace
+        possible = [*candidates(model, boxes, now), *may_return(boxes, grace, now)]
         ended = who_fails(queue, failed, possible, self._limits.max_wait, now)
         self._drop(ended)
         return ended

@@ -666,6 +666,40 @@ def test_a_back_off_is_no_answer_while_a_lost_box_may_come_back() -> None:
     assert failed(line.tick(16.0)) == {"1": "load_failed"}
 
 
+def test_a_failed_load_is_no_answer_while_a_lost_box_may_come_back_and_try() -> None:
+    line = new_line("ab")
+    says(line, "a", starting("x"))
+    says(line, "b", idle("x"))
+    line.arrived(ticket("1", arrived=0.5), 0.5)
+    line.lost("b", 1.0)
+    assert failed(says(line, "a", idle("x", load_error(at=1000.0)), seq=2, now=2.0)) == {}
+    assert failed(line.tick(15.9)) == {}
+    assert line.deadline(15.9) == 16.0
+    assert failed(line.tick(16.0)) == {"1": "load_failed"}
+
+
+def test_a_box_that_comes_back_tries_what_has_failed_elsewhere() -> None:
+    line = new_line("ab")
+    says(line, "a", starting("x"))
+    says(line, "b", idle("x"))
+    line.arrived(ticket("1", arrived=0.5), 0.5)
+    line.lost("b", 1.0)
+    says(line, "a", idle("x", load_error(at=1000.0)), seq=2, now=2.0)
+    assert failed(says(line, "b", idle("x"), seq=2, now=3.0)) == {}
+    assert line.asked("x") == ["b"]
+
+
+def test_a_lost_box_where_the_load_has_failed_is_not_waited_for() -> None:
+    line = new_line("ab")
+    says(line, "a", starting("x"))
+    says(line, "b", idle("x"))
+    line.arrived(ticket("1", arrived=0.5), 0.5)
+    says(line, "b", idle("x", load_error(at=1000.0)), seq=2, now=1.0)
+    line.lost("b", 1.5)
+    effects = says(line, "a", idle("x", load_error(at=1000.0)), seq=2, now=2.0)
+    assert failed(effects) == {"1": "load_failed"}
+
+
 def test_a_box_that_is_known_and_not_heard_yet_is_waited_for() -> None:
     line = new_line()
     assert failed(line.arrived(ticket("1"), 1.0)) == {}
