@@ -16,7 +16,7 @@ from router.crowd import Crowd
 from router.failures import queue_full, tenant_limit
 from router.queue import Ticket
 from router.story import Story
-from shared.errors import SwapyardError
+from shared.errors import SwapyardError, TooLarge
 
 SOONEST = 1.0  # seconds; clients round down what is less
 LATEST = 50.0  # seconds: with what is added below, no client is sent away for over a minute
@@ -43,6 +43,8 @@ def over_limit(
 ) -> SwapyardError | None:
     """What a request is told that would have to wait and may not. `stories` by model. A tenant's
     own limit comes first: only that one is its own doing."""
+    if ticket.size > limits.max_bytes:
+        return TooLarge(limits.max_bytes)
     own, size = crowd.of_tenant[ticket.tenant], crowd.bytes_of_tenant[ticket.tenant]
     most = limits.max_waiting_per_tenant
     # Its first may wait, as a part may be smaller than one body.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from router.effects import Effect, Fail
+from router.effects import Effect, Fail, Send
 from router.limits import LineLimits, spread
 from router.line import Line
 from shared.status import ModelStatus, Phase, Switch
@@ -151,9 +151,13 @@ def test_nobody_is_sent_away_for_less_than_a_second_or_over_a_minute(
     assert come_back(line) == pytest.approx(told)
 
 
-def test_a_body_that_never_fits_is_told_so_while_nobody_waits() -> None:
-    line = full_line(idle("x"), max_bytes=10)
-    assert refused(line.arrived(ticket("1", size=11), 20.0))[:2] == (503, "queue_full")
+def test_a_body_that_could_never_wait_is_too_large_and_nobody_is_told_to_come_back() -> None:
+    line = full_line(idle("x"), ready("y"), max_bytes=10)
+    (fail,) = line.arrived(ticket("1", size=11), 20.0)
+    assert isinstance(fail, Fail)
+    assert (fail.error.status, fail.error.code, fail.error.retry) == (413, "too_large", False)
+    (sent,) = line.arrived(ticket("2", "y", size=11), 20.0)
+    assert isinstance(sent, Send), "it need not wait"
 
 
 def test_those_who_are_sent_away_together_do_not_come_back_together() -> None:
