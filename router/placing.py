@@ -3,9 +3,9 @@
 Rule 1: where a model is placed is decided in `placement.py`; here it is kept and looked at again.
 Rule 2: this file does no I/O, reads no clock and never awaits.
 
-A choice is looked at when a box begins or ceases to hold the model, when its box cannot serve it
-any more, and else now and then: a box that is asked says something once a second at least, so
-this needs no deadline of its own.
+A choice is looked at when a box begins or ceases to hold the model or has failed to load it, when
+one of its boxes cannot serve it any more, and else now and then: a box that is asked says something
+once a second at least, so this needs no deadline of its own.
 """
 
 from __future__ import annotations
@@ -137,11 +137,11 @@ class Placing:
     # How it is kept.
 
     def _is_due(self, model: str, choice: Choice, now: float) -> bool:
-        box = self._boxes.views[choice.first]
+        boxes = [self._boxes.views[key] for key in choice.since]
         pause = max(LOOK_AGAIN, len(self._queues) / LOOKS_PER_SECOND)
-        if now >= choice.looked_at + pause or not may_serve(model, box, now):
+        if now >= choice.looked_at + pause:
             return True
-        return not untried(model, [box], self._queues[model].oldest())
+        return not all(may_serve(model, box, now) for box in boxes)
 
     def _ask(self, model: str, boxes: list[str], now: float) -> None:
         before = self.asked(model)

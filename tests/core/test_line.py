@@ -657,6 +657,18 @@ def test_those_who_wait_for_a_lost_box_move_at_once() -> None:
     assert line.asked("x") == ["b" if first == "a" else "a"]
 
 
+def test_a_second_copy_that_a_lost_box_was_asked_for_is_asked_of_another_at_once() -> None:
+    line = new_line("abc")
+    says(line, "a", ready("x", slots=1, in_flight=1, service_s=5.0))
+    says(line, "b", idle("x", ready_in_s=3.0))
+    says(line, "c", idle("x", ready_in_s=3.1))
+    for n in range(3):
+        line.arrived(ticket(str(n), arrived=1.0), 1.0)
+    assert line.asked("x") == ["a", "b"]
+    line.lost("b", 1.1)
+    assert line.asked("x") == ["a", "c"]
+
+
 def test_a_back_off_is_no_answer_while_a_lost_box_may_come_back() -> None:
     line = new_line("ab")
     says(line, "a", idle("x", load_error(at=1000.0, retry_in_s=100.0)))
