@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import process_time
 from types import ModuleType
 from typing import Any
 
@@ -45,11 +45,11 @@ def watched(name: str, method: Callable[..., Any], times: Times) -> Callable[...
         if times.depth:
             return method(*args, **named)
         times.depth = 1
-        began = perf_counter()
+        began = process_time()
         try:
             return method(*args, **named)
         finally:
-            times.seconds[name] += perf_counter() - began
+            times.seconds[name] += process_time() - began
             times.calls[name] += 1
             times.depth = 0
 
