@@ -110,7 +110,8 @@ def tries(seconds: float) -> float:
 def test_a_model_that_never_loads_is_tried_ever_less(
     bad: Program, good: Program, boxes: int, seconds: float, every: float, seed: int
 ) -> None:
-    """I11, on each box."""
+    """I11: on each box, and that healthy engines leave for it twice at most in a fleet. A box that
+    is alone has nowhere else to try, so there each try may send one away."""
     pair = Pair({"good": good, "bad": bad}, seed, boxes=boxes)
     for n in range(int(seconds / every)):
         pair.ask("bad", at=1.0 + n * every)
@@ -119,5 +120,5 @@ def test_a_model_that_never_loads_is_tried_ever_less(
     pair.run_until_all_have_ended(within=seconds + 60.0)
     for sidecar in pair.sidecars.values():
         assert sum(one.model == "bad" for one in sidecar.launches) <= tries(seconds)
-        evicted = [one for one in sidecar.launches if one.because.startswith("bad: ")]
-        assert len(evicted) <= tries(seconds)
+    evicted = [one for one in pair.launches if one.because.startswith("bad: ")]
+    assert len(evicted) <= (2 if boxes > 1 else tries(seconds))
