@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
+from shared.status import Phase
 from sidecar.engine import Engine
 from sidecar.machine import Exit
 from sidecar.memory import HOST, Bytes, Memory, add, gpu, on_gpus
@@ -222,13 +223,22 @@ class Ledger:
 
     def _missing(self, use: Use) -> Bytes:
         """Of its GPUs: used by nobody that we know of, and not by strangers before."""
-        others = {p: self.held(p) - use.holds(p) for p in on_gpus(use.engine.booking)}
+        others = [other for other in self._uses.values() if other is not use]
         over = {
-            pool: self._used[pool] - self.strangers[pool] - held
-            for pool, held in others.items()
+            pool: self._used[pool]
+            - self.strangers[pool]
+            - sum(self._surely_holds(other, pool) for other in others)
+            for pool in on_gpus(use.engine.booking)
             if pool in self._used
         }
         return {pool: size for pool, size in over.items() if size > SLACK}
+
+    def _surely_holds(self, use: Use, pool: str) -> int:
+        """Not what it may take yet, where the driver will tell of that: it would look as if it had
+        come back already."""
+        if self._seen_by_pid and use.engine.machine.phase is Phase.STARTING:
+            return use.now.get(pool, 0)
+        return use.holds(pool)
 
     def _forget(self, id: str) -> None:
         use = self._uses.pop(id)

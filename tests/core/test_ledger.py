@@ -287,6 +287,17 @@ def test_two_that_go_at_once_wait_each_for_its_own(yard: Yard) -> None:
     assert yard.look(0, 0) == ["a"]
 
 
+def test_what_another_has_booked_and_not_taken_yet_is_not_back(yard: Yard) -> None:
+    yard.look(0, 0)
+    yard.ready("a", gpu0=10)
+    yard.look(8, 0, told={"a": {"gpu0": 8}})
+    yard.start("b", gpu0=10)
+    yard.end("a")
+    assert yard.look(8, 0) == []
+    assert yard.look(11, 0, told={"b": {"gpu0": 3}}) == []
+    assert yard.look(4, 0, told={"b": {"gpu0": 4}}) == ["a"]
+
+
 def test_memory_that_does_not_come_back_is_others_after_5_s_and_a_problem(yard: Yard) -> None:
     yard.look(2, 0)
     yard.ready("a", gpu0=10)
