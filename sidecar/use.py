@@ -82,9 +82,10 @@ class Use:
         self.measured |= ready
 
     def _difference(self, used: Bytes) -> Bytes:
-        """A small one is not worth a name: an engine that is on a GPU takes more."""
+        """A small one is not worth a name: an engine that is on a GPU takes more. Where less is
+        used than before, strangers have left meanwhile, and nobody knows what it takes."""
         grown = {p: used[p] - before for p, before in self.before.items() if p in used}
-        return {pool: size if size > SLACK else 0 for pool, size in grown.items()}
+        return {p: size if size > SLACK else 0 for p, size in grown.items() if size >= -SLACK}
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,6 +248,14 @@ def test_who_takes_next_to_nothing_of_its_gpu_has_not_been_measured_there(yard: 
     assert yard.strangers == [pytest.approx(3.1), 0]
 
 
+def test_a_difference_below_zero_measures_nothing(yard: Yard) -> None:
+    yard.look(12, 0)
+    engine = yard.ready("a", gpu0=10)
+    yard.look(6, 0)  # a stranger has left
+    assert (gib(engine.booking), yard.ledger.held("gpu0")) == ({"gpu0": 10}, 10 * GIB)
+    assert (engine.history.measured.peaks, yard.strangers) == ({}, [0, 0])
+
+
 def test_a_gpu_that_is_lost_meanwhile_is_not_measured(yard: Yard) -> None:
     yard.look(0, 0)
     engine = yard.ready("a", gpu1=10)
