@@ -191,13 +191,14 @@ class Ledger:
 
     def _see_strangers(self) -> None:
         """Where what one of ours takes is not known at this moment, they are what they were, or
-        more: what is used beyond all that ours may take there is not ours."""
+        more: what is used beyond all that ours may take there is not ours. Never more than what
+        is used at all."""
         hidden = {
             p for use in self._uses.values() if use.hides_strangers for p in use.engine.booking
         }
         known = {pool: size for pool, size in self.strangers.items() if pool in hidden}
         self.strangers = {
-            pool: max(known.get(pool, 0), used - self.held(pool))
+            pool: min(used, max(known.get(pool, 0), used - self.held(pool)))
             for pool, used in self._used.items()
         }
         self.lost = [

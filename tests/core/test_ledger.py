@@ -370,6 +370,10 @@ def test_what_is_used_beyond_all_that_ours_may_take_is_others_whatever_is_hidden
     assert yard.strangers == [10, 0]
     yard.look(11, 0)
     assert yard.strangers == [10, 0], "it may be that these are theirs, or its own"
+    yard.look(3, 0)
+    assert yard.strangers == [3, 0], "so much is gone that some of it was theirs"
+    yard.look(9, 0)
+    assert yard.strangers == [3, 0]
 
 
 def test_who_waits_for_room_that_strangers_hold_fails_after_5_s_without_a_change(
