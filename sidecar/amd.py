@@ -25,6 +25,9 @@ DRM = Path("/sys/class/drm")
 VENDOR = "0x1002"
 NO_GPU = "no GPU of AMD"
 
+# What comes of another version of the binding, whose answers have another shape.
+UNLIKE = (AttributeError, KeyError, TypeError, ValueError)
+
 
 @dataclass(frozen=True, slots=True)
 class _Card:
@@ -126,8 +129,10 @@ class _Smi:
             return self._found()
         except self._amdsmi.AmdSmiException as error:
             self.silent = f"amdsmi says: {_in_a_line(error)}"
-            self._shut_down()
-            return None
+        except UNLIKE as error:
+            self.silent = f"this version of amdsmi cannot be used ({error!r})"
+        self._shut_down()
+        return None
 
     def _found(self) -> Found:
         smi, gpus, taken = self._amdsmi, [], {}
@@ -153,14 +158,14 @@ class _Smi:
         )
 
     def _utilisation_of(self, handle: Any) -> int | None:
-        with suppress(self._amdsmi.AmdSmiException):
+        with suppress(self._amdsmi.AmdSmiException, *UNLIKE):
             busy = self._amdsmi.amdsmi_get_gpu_activity(handle)["gfx_activity"]
             return busy if isinstance(busy, int) else None
         return None
 
     def _taken(self, handle: Any) -> Taken:
         """A process without VRAM is listed with 0, and so is one that we may not look at."""
-        with suppress(self._amdsmi.AmdSmiException):
+        with suppress(self._amdsmi.AmdSmiException, *UNLIKE):
             listed = self._amdsmi.amdsmi_get_gpu_process_list(handle)
             return {it["pid"]: it["memory_usage"]["vram_mem"] or None for it in listed}
         return {}

@@ -205,3 +205,53 @@ async def test_where_amd_smi_fails_the_kernels_files_are_read_until_it_is_back(
         say(two, BOTH + "fail amdsmi_get_gpu_process_list 10\nfail amdsmi_get_gpu_activity 2\n")
         report = await by_smi(two)
         assert [gpu["utilisation"] for gpu in report["gpus"][1:]] == [None, None]
+
+
+# By another version of its binding.
+
+OTHER_VERSION = """\
+import importlib.util, sys
+from ctypes import c_uint32
+spec = importlib.util.spec_from_file_location("amdsmi", {origin!r})
+it = sys.modules["amdsmi"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(it)
+it.{function} = lambda *_: {answer}
+"""
+
+
+def other_binding(folder: Path, function: str, answer: str) -> str:
+    """The real one, but for one answer: for PYTHONPATH."""
+    spec = find_spec("amdsmi")
+    assert spec is not None
+    folder.mkdir()
+    text = OTHER_VERSION.format(origin=spec.origin, function=function, answer=answer)
+    (folder / "amdsmi.py").write_text(text)
+    return str(folder)
+
+
+async def test_a_binding_that_lists_programs_without_their_use_tells_all_else(
+    tmp_path: Path, both: str, drm: Path, program: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = other_binding(tmp_path / "old", "amdsmi_get_gpu_process_list", "[c_uint32(7)]")
+    monkeypatch.setenv("PYTHONPATH", older)
+    plug(drm, 0, "03")
+    async with box(tmp_path, both, NVIDIA) as two:
+        two.leaders.write_text(str(program))
+        say(two, f"{BOTH}process 83 {program} 700\n")
+        assert len((await by_smi(two))["gpus"]) == 3
+        taken = await until(lambda: two.last()["uses"].get(str(program)))
+        assert taken.keys() == {"host"}
+
+
+async def test_where_a_bindings_answers_have_another_shape_the_kernels_files_are_read(
+    tmp_path: Path, both: str, drm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "PYTHONPATH", other_binding(tmp_path / "old", "amdsmi_get_gpu_asic_info", "{}")
+    )
+    plug(drm, 0, "03")
+    async with box(tmp_path, both, NVIDIA) as two:
+        say(two, BOTH)
+        because = "this version of amdsmi cannot be used (KeyError('asic_serial'))"
+        await until(lambda: because in two.last()["drivers"].get("amd", ""))
+        assert (await two.reports(gpus=2, problem=None))["gpus"][1]["name"] == "AMD 0x744c"
