@@ -88,7 +88,7 @@ class MemoryReader:
         self._deadline = deadline
         self._last = Memory(_host(), (), None)
         self._asked: SimpleQueue[tuple[frozenset[int], Future[Memory]] | None] = SimpleQueue()
-        self._reading: Future[Memory] | None = None
+        self._reading: asyncio.Future[Memory] | None = None
         self._due = 0.0
         self._logged: dict[str, str] = {}  # by driver
         self._thread = Thread(target=self._serve, name="memory", daemon=True)
@@ -104,23 +104,28 @@ class MemoryReader:
         traceback: TracebackType | None,
     ) -> None:
         self._asked.put(None)
-        if self._reading is None or self._reading.done():
+        if not self.hangs:
             self._thread.join()
 
     async def read(self, leaders: frozenset[int]) -> Memory:
         """What there is now, with what the sessions of these processes take. While a driver does
         not answer: what its GPUs last were, and that it does not."""
+        loop = asyncio.get_running_loop()
         if self._reading is None or self._reading.done():
-            self._due = asyncio.get_running_loop().time() + self._deadline
-            self._reading = self._ask(leaders)
-        try:
-            async with asyncio.timeout_at(self._due):
-                self._last = await asyncio.wrap_future(self._reading)
-        except TimeoutError:
+            self._due = loop.time() + self._deadline
+            self._reading = asyncio.wrap_future(self._ask(leaders))
+        await asyncio.wait({self._reading}, timeout=self._due - loop.time())
+        if self.hangs:
             silence = f"{self._source.reading} has not answered for {self._deadline:g} s"
             return replace(self._last, host=_host(), problem=silence)
+        self._last = self._reading.result()
         self._log_drivers()
         return self._last
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the last read has not returned yet."""
+        return self._reading is not None and not self._reading.done()
 
     def _ask(self, leaders: frozenset[int]) -> Future[Memory]:
         reading: Future[Memory] = Future()

@@ -39,7 +39,9 @@ class Lookout:
             self._hurry.clear()
             self.seen = await self._reader.read(frozenset(leaders()))
             tell(self.seen)
-            if self._hurry.is_set():
+            if self._reader.hangs:
+                await asyncio.sleep(LOOK_EVERY)
+            elif self._hurry.is_set():
                 await asyncio.sleep(LOOK_AGAIN)
             else:
                 await self._pause()

@@ -3,6 +3,7 @@
 What an engine takes of it is in `test_gpu_uses.py`, AMD's GPUs in `test_amd.py`.
 """
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from sidecar.gpu import Host, Memory, MemoryReader
+from sidecar.lookout import Lookout
 from tests.harness import until
 from tests.http.memories import box
 
@@ -191,6 +193,28 @@ async def test_no_read_is_queued_behind_one_that_hangs() -> None:
             return await reader.read(NOBODY) == answered
 
         await until(answers)
+
+
+async def test_who_waits_for_memory_makes_nobody_ask_a_driver_that_hangs_again_and_again() -> None:
+    stuck = Stuck()
+    told: list[Memory] = []
+    looked_at_files: list[object] = []
+    with MemoryReader(stuck, deadline=0.01) as reader:
+        lookout = Lookout(reader, await reader.read(NOBODY), known={})
+
+        def tell(seen: Memory) -> None:
+            told.append(seen)
+            lookout.hurry()  # somebody waits for memory all the time
+
+        async with asyncio.TaskGroup() as group:
+            memory = group.create_task(lookout.watch_memory(list, tell))
+            files = group.create_task(lookout.watch_files(looked_at_files.append))
+            await until(lambda: len(looked_at_files) == 3)
+            assert len(told) <= len(looked_at_files) + 1, "as seldom as at the files"
+            stuck.let_go.set()
+            await until(lambda: told[-1].problem is None)
+            memory.cancel()
+            files.cancel()
 
 
 async def test_a_hang_before_any_figure_leaves_those_of_the_host() -> None:
