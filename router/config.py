@@ -80,7 +80,7 @@ class Queue(Settings):
     # one alone never fills the line; else all of it. The same share of `max_bytes`
     max_waiting_per_tenant: int | None = Field(default=None, ge=1)
     max_wait: Duration = 600.0  # the default time-out of OpenAI's clients
-    max_bytes: Size = 256 * 2**20  # bodies held in memory, whatever their number
+    max_bytes: Size = 256 * 2**20  # of the bodies of those who wait
 
 
 class RouterKey(Key):
