@@ -27,6 +27,6 @@ class Turns:
         self._next[tenant] = max(self._next.get(tenant, 0), self._reached + 1)
 
     def served(self, tenant: str) -> None:
-        """The first of its requests."""
-        self._reached = max(self._reached, self._next[tenant])
+        """The first of its requests; none that waits has a lower turn."""
+        self._reached = self._next[tenant]
         self._next[tenant] += 1

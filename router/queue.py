@@ -55,10 +55,6 @@ class Queue:
         return ticket.id in self._back or row[at : at + 1] == [ticket]
 
     @property
-    def head(self) -> Ticket:
-        return min(self._firsts())[1]
-
-    @property
     def serves(self) -> bool:
         """Whether somebody of it is served now."""
         return bool(self._serving)
@@ -70,7 +66,7 @@ class Queue:
         insort(row, ticket, key=_arrival)
 
     def serve(self) -> Ticket:
-        """Take out the head."""
+        """Take out who is next."""
         order, ticket = min(self._firsts())
         if ticket.id not in self._back:
             self._turns[ticket.priority].served(ticket.tenant)

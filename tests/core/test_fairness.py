@@ -147,16 +147,16 @@ def test_who_is_refused_is_at_the_old_place_whatever_comes_meanwhile(
 
 @PLAYS
 @given(HISTORIES)
-def test_the_index_the_head_and_the_order_are_of_one_mind(
+def test_the_index_the_order_and_who_is_served_are_of_one_mind(
     history: list[tuple[str, str, int]],
 ) -> None:
     play = after(history)
     queue = play.queue
     assert [queue.index(one) for one in queue] == list(range(len(queue)))
-    if queue:
-        assert queue.head == next(iter(queue))
     assert [queue.first_of(t) for t in TENANTS] == [next(iter(play.of(t)), None) for t in TENANTS]
     assert queue.serves == bool(play.served)
+    order = play.order()
+    assert [play.serve().id for _ in order] == order
 
 
 @PLAYS

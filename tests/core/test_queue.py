@@ -29,8 +29,8 @@ def test_higher_priority_comes_first_and_then_who_came_first() -> None:
         ticket("idle", arrived=0, priority=-1),
     )
     assert ids(queue) == ["urgent", "early", "late", "idle"]
-    assert queue.head.id == "urgent"
     assert len(queue) == 4
+    assert queue.serve().id == "urgent"
 
 
 def test_a_request_that_comes_back_is_at_its_old_place() -> None:
