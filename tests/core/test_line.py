@@ -330,6 +330,46 @@ def test_a_load_asked_for_a_moment_ago_counts_although_the_box_has_not_told_of_i
     assert line.asked("y") == [told], "what the box tells of it is all that counts then"
 
 
+def test_a_load_that_nobody_waits_for_any_more_does_not_count() -> None:
+    line = new_line()
+    says(line, "a", idle("x"), idle("y"))
+    line.arrived(ticket("1", "x"), 1.0)
+    assert line.explain("y", 1.0)["boxes"][0]["parts"]["others_s"] > 0
+    line.left(ticket("1", "x"), 1.0)
+    assert line.explain("y", 1.0)["boxes"][0]["parts"]["others_s"] == 0.0
+
+
+def test_a_model_that_a_box_learns_of_may_be_asked_of_it_at_once() -> None:
+    line = new_line("ab")
+    line.knows("b", catalogue("y", box="b"), now=0.0)
+    says(line, "a", idle("x"))
+    line.arrived(ticket("1"), 1.0)
+    says(line, "b", starting("x"), now=1.0)
+    assert line.asked("x") == ["a"]
+    line.knows("b", catalogue("x", "y", box="b"), now=1.0)
+    assert line.asked("x") == ["b"]
+
+
+def test_choices_are_looked_at_less_often_the_more_models_wait() -> None:
+    models = [f"m{n}" for n in range(100)]
+    line = Line(LineLimits(100, 1000, 600.0, 15.0), "ab")
+    for box in "ab":
+        line.knows(box, catalogue(*models, box=box), now=0.0)
+
+    def all_say(seconds: float, seq: int, now: float) -> list[str]:
+        for box, ready_in in (("b", seconds), ("a", 9.0)):
+            told = [idle(model, ready_in_s=ready_in, load_s=0.0) for model in models]
+            says(line, box, *told, seq=seq, now=now)
+        return line.asked("m0")
+
+    all_say(10.0, 1, now=0.0)
+    for model in models:
+        line.arrived(ticket(model, model, arrived=1.0), 1.0)
+    assert all_say(10.0, 2, now=2.5) == ["a"]
+    assert all_say(1.0, 3, now=2.9) == ["a"], "100 models: not before half a second has passed"
+    assert all_say(1.0, 4, now=3.0) == ["b"]
+
+
 def test_models_that_wait_are_spread_over_equal_boxes() -> None:
     line = new_line("ab", "wxyz")
     for box in "ab":
@@ -498,6 +538,17 @@ def test_who_came_after_one_failure_is_answered_by_the_next_and_not_by_that() ->
     assert failed(effects) == {"2": "load_failed"}
 
 
+@pytest.mark.parametrize("started", ["ab", "ba"])
+def test_of_several_failures_the_newest_is_told(started: str) -> None:
+    line = new_line("ab")
+    for box in started:
+        says(line, box, starting("x"))
+    line.arrived(ticket("1", arrived=1.0), 1.0)
+    says(line, "a", idle("x", load_error(at=1000.0)), seq=2, now=2.0)
+    effects = says(line, "b", idle("x", load_error(at=1000.0, cause="timeout")), seq=2, now=3.0)
+    assert [error.more["cause"] for error in errors(effects)] == ["timeout"]
+
+
 def test_a_failed_load_by_others_fails_nobody_who_waits_for_another_box() -> None:
     line = new_line("ab")
     says(line, "a", idle("x"))
@@ -590,6 +641,7 @@ def test_a_box_that_comes_back_with_a_new_boot_serves_those_who_waited_for_it() 
     assert line.placed("x") == "a"
     assert line.demand("a", 3.0)["x"].waiting == {0: 1}
     assert sends(says(line, "a", ready("x"), boot="b2", seq=2, now=4.0)) == [("1", "a")]
+    assert line.deadline(4.0) == math.inf, "it is not waited for any more"
 
 
 def test_a_lost_box_is_not_waited_for_while_another_can_serve() -> None:
@@ -645,6 +697,16 @@ def test_a_request_that_was_broken_off_twice_gives_its_slot_to_the_next() -> Non
     effects = line.broken_off(ticket("1"), 3.0)
     assert (failed(effects), sends(effects)) == ({"1": "engine_died"}, [("2", "a")])
     assert line.left(ticket("1"), 3.0) == []
+
+
+def test_nothing_is_kept_of_a_request_that_was_sent_again_and_has_left() -> None:
+    line = new_line()
+    says(line, "a", ready("x"))
+    for seq in (2, 3):
+        line.arrived(ticket("1"), 1.0)
+        assert failed(line.broken_off(ticket("1"), 2.0)) == {}
+        says(line, "a", ready("x"), seq=seq)
+        line.left(ticket("1"), 3.0)
 
 
 def test_those_who_wait_for_a_lost_box_move_at_once() -> None:
