@@ -47,7 +47,7 @@ class Place:
     @property
     def waiting(self) -> int:
         """How many wait at this router, for whatever."""
-        return sum(len(queue) for queue in self._dispatch.line.waiting().values())
+        return self._dispatch.line.count()
 
     async def turn(self) -> Send:
         """Wait for a box. Raises the error if there will be none."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from router.effects import Effect, Fail
 from router.placement import untried
-from router.queue import Ticket
+from router.queue import Queue
 from router.view import BoxView
 from shared.errors import (
     DoesNotFit,
@@ -30,20 +30,25 @@ BRIEF = 1.0  # seconds after which it makes sense to try again
 
 
 def who_fails(
-    queue: Iterable[Ticket],
+    model: str,
+    queue: Queue,
     failed: Collection[BoxView],
     possible: Collection[BoxView],
     max_wait: float,
     now: float,
 ) -> list[Effect]:
-    """Those who waited too long, and those whose load has failed wherever it may be tried."""
+    """Those who waited too long, and those whose load has failed wherever it may be tried. What has
+    not failed for the oldest has failed for nobody: then the line is not walked through."""
+    oldest = queue.oldest()
+    if now < oldest + max_wait and untried(model, possible, oldest):
+        return []
     effects: list[Effect] = []
     for ticket in queue:
-        error = answer_of(ticket.model, ticket.arrived, failed, possible)
+        error = answer_of(model, ticket.arrived, failed, possible)
         if error is not None:
-            effects.append(Fail(ticket, load_failed(ticket.model, error, error.retry_in_s)))
+            effects.append(Fail(ticket, load_failed(model, error, error.retry_in_s)))
         elif now >= ticket.arrived + max_wait:
-            effects.append(Fail(ticket, QueueTimeout(ticket.model, now - ticket.arrived)))
+            effects.append(Fail(ticket, QueueTimeout(model, now - ticket.arrived)))
     return effects
 
 

@@ -162,6 +162,10 @@ class Line:
         """The queues, by model; none of them empty."""
         return self._queues
 
+    def count(self) -> int:
+        """How many wait, for whatever."""
+        return len(self._crowd)
+
     def placed(self, model: str) -> str | None:
         """The name of the box that is asked for the model, if any is; of several, the one that
         will serve soonest."""
@@ -232,7 +236,7 @@ class Line:
             return []
         boxes, grace = self._boxes.having.get(model, []), self._limits.box_grace
         possible = [*candidates(model, boxes, now), *may_return(boxes, grace, now)]
-        ended = who_fails(queue, failed, possible, self._limits.max_wait, now)
+        ended = who_fails(model, queue, failed, possible, self._limits.max_wait, now)
         self._drop(ended)
         return ended
 

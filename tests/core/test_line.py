@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -536,6 +537,29 @@ def test_who_came_after_one_failure_is_answered_by_the_next_and_not_by_that() ->
     assert line.asked("x") == ["a"], "for who came after it had failed there"
     effects = says(line, "a", idle("x", load_error(at=1000.0), ready_in_s=9.0), seq=3, now=5.0)
     assert failed(effects) == {"2": "load_failed"}
+
+
+def calls_of_an_arrival(line: Line, id: str) -> int:
+    """How many functions it takes."""
+    events: list[str] = []
+    sys.setprofile(lambda frame, event, arg: events.append(event))
+    try:
+        line.arrived(ticket(id, arrived=5.0), 5.0)
+    finally:
+        sys.setprofile(None)
+    return events.count("call")
+
+
+def test_while_a_load_has_failed_elsewhere_an_arrival_costs_the_same_however_many_wait() -> None:
+    line = new_line("ab", max_waiting=1000)
+    says(line, "a", idle("x", load_error(at=1000.0)), now=1.0)
+    says(line, "b", starting("x"), now=1.0)
+    line.arrived(ticket("0", arrived=0.5), 1.0)
+    few = calls_of_an_arrival(line, "1")
+    for n in range(2, 500):
+        line.arrived(ticket(str(n), arrived=2.0), 2.0)
+    assert calls_of_an_arrival(line, "500") < few + 50, "a search in order takes some more"
+    assert line.count() == len(ids(line)) == 501
 
 
 @pytest.mark.parametrize("started", ["ab", "ba"])
