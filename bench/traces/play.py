@@ -25,9 +25,9 @@ class Seen:
     model: str
     asked: float  # since the beginning
     answer: float  # what its engine takes
-    first: float | None  # until the first byte of an answer; None: there was none
+    first: float | None  # until the first byte of an answer; None: there was no whole one
     whole: float
-    status: int
+    status: int | None  # None: the connection ended before
 
     @property
     def wait(self) -> float:
@@ -70,16 +70,22 @@ class Player:
             "max_tokens": tokens + 1,  # the first one comes right after the prefill
             "messages": [{"role": "user", "content": "Hi"}],
         }
-        async with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
-            first = await self._read(response)
-            whole = self.now - asked
+        first = status = None
+        try:
+            async with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
+                status = response.status_code
+                first = await self._read(response)
+        except httpx.ConnectError:
+            raise  # nobody is there: nothing can be compared
+        except httpx.HTTPError:
+            first = None
         heard = None if first is None else first - self._began - asked
         takes = PREFILL + tokens / PACE
-        self.seen.append(Seen(model, asked, takes, heard, whole, response.status_code))
+        self.seen.append(Seen(model, asked, takes, heard, self.now - asked, status))
 
     async def _read(self, response: httpx.Response) -> float | None:
-        """When the answer began: what a server says meanwhile is no answer."""
-        first = None
+        """When the answer began, if it also ended well: what a server says meanwhile is none."""
+        first, last = None, ""
         if not (self._stream and response.is_success):
             await response.aread()
             return time.monotonic() if response.is_success else None
@@ -90,7 +96,8 @@ class Player:
                 and '"content":"tok' in packed(frame.data)
             ):
                 first = frame.at
-        return first
+            last = frame.data
+        return first if last == "[DONE]" else None
 
 
 def packed(data: str) -> str:

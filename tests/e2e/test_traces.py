@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.traces.play import figures, play
+from bench.traces.play import Seen, figures, play
 from bench.traces.traces import MODELS, TRACES, Setting
 from bench.traces.yard import LAYOUTS, yard
 from bench.workload import Agent, Arrival, Workload
+from tests.fakes.box import Exchange, FakeBox
 from tests.harness import free_port
 
 LOAD = 0.1
@@ -52,6 +53,44 @@ async def test_a_request_without_an_answer_is_not_counted_as_one(tmp_path: Path)
         seen = await play(pair.url, asked, stream=True, patience=30.0)
     assert figures(seen)["without_an_answer"] == 1
     assert seen[0].status == 404
+
+
+TOKEN = b'data: {"choices": [{"delta": {"content":"tok0 "}}]}\n\n'
+ERROR = b'data: {"error": {"message": "died"}}\n\n'
+
+
+async def cut(asked: Exchange) -> None:
+    asked.cut()
+
+
+async def cut_in_mid_stream(asked: Exchange) -> None:
+    await asked.events()
+    await asked.chunk(TOKEN)
+    asked.cut()
+
+
+async def error_in_mid_stream(asked: Exchange) -> None:
+    await asked.events()
+    await asked.chunk(TOKEN + ERROR)
+    await asked.end()
+
+
+async def whole(asked: Exchange) -> None:
+    await asked.events()
+    await asked.chunk(TOKEN + b"data: [DONE]\n\n")
+    await asked.end()
+
+
+async def test_half_an_answer_is_none_and_the_trace_goes_on() -> None:
+    scripts = [whole, cut, cut_in_mid_stream, error_in_mid_stream, whole]
+    seen: list[Seen] = []
+    async with FakeBox("any", [], whole) as server:
+        for server.engine in scripts:
+            one = Workload(0.0, (Arrival(0.0, "A", 0.1),))
+            seen += await play(server.url, one, stream=True, patience=30.0)
+    assert [s.status for s in seen] == [200, None, 200, 200, 200]
+    assert [s.first is not None for s in seen] == [True, False, False, False, True]
+    assert figures(seen)["without_an_answer"] == 3
 
 
 async def test_a_server_that_is_not_there_ends_the_trace() -> None:
