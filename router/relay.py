@@ -162,7 +162,7 @@ class Relay:
             await response.aclose()
             raise not_let_in(self._place.tell().box or turn.box)
         if refusal is not None:
-            self._place.refused(refusal["boot"], refusal["seq"])
+            self._place.refused(*refusal)
         else:
             self._response = response
 
@@ -200,12 +200,20 @@ class Relay:
         return [(name.encode(), value.encode()) for name, value in said.items()]
 
 
-async def refusal_in(response: httpx.Response) -> Any:
-    """What a box says that has not taken the request; None from one that has."""
+async def refusal_in(response: httpx.Response) -> tuple[str, int] | None:
+    """Boot and number of the Status by which a box has not taken the request; None from one that
+    has. What nobody can read is no better than half a refusal."""
     if "x-swapyard-refused" not in response.headers:
         return None
     async with aclosing(response):
-        return json.loads(await response.aread())
+        body = await first_bytes(response, ERROR_LIMIT)
+    try:
+        match json.loads(body):
+            case {"boot": str(boot), "seq": int(seq)}:
+                return boot, seq
+    except ValueError:
+        pass
+    raise httpx.RemoteProtocolError("a refusal that cannot be read")
 
 
 def died(error: httpx.HTTPError) -> EngineFailed:

@@ -138,6 +138,18 @@ async def test_a_refusal_that_is_cut_off_twice_is_502(it: Yard) -> None:
 
 
 @pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"\xff", b"[]", b"{}", b'{"boot": "b"}', b'{"boot": 1, "seq": 1}']
+)
+async def test_a_refusal_that_cannot_be_read_is_no_fault_of_ours(it: Yard, body: bytes) -> None:
+    async def refuses(asked: Exchange) -> None:
+        await asked.whole(409, body, x_swapyard_refused="busy")
+
+    it.box.engine = refuses
+    response = await it.answer_of_the_second_try(stream=False)
+    assert (response.status_code, error_of(response)["code"]) == (502, "engine_died")
+
+
+@pytest.mark.parametrize(
     ("body", "code", "param"),
     [
         (b"{", "invalid_json", None),
