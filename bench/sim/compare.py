@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from itertools import repeat
 
 from bench.sim.cases import CASES, Case
+from bench.sim.figures import Line
 from bench.sim.onebox import OneBox
 from bench.sim.policies import POLICIES
 from bench.sim.yard import waits, yard
 from bench.waits import geometric
 from tests.core.pair import FIRST_HEARING
+
+# Ours / best known: what is worse than that is a fault of our rules.
+MEAN, WORST = 1.06, 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +77,11 @@ def their_mean(case: Case, policy: str, seed: int) -> float:
 def summary(rows: Sequence[Row]) -> dict[str, float]:
     ratios = [row.ratio for row in rows]
     return {"geometric_mean": round(geometric(ratios), 3), "worst": round(max(ratios), 3)}
+
+
+def aims(rows: Sequence[Row]) -> list[Line]:
+    told = summary(rows)
+    return [
+        Line("ours / best, geometric mean", MEAN, told["geometric_mean"]),
+        Line("ours / best, worst", WORST, told["worst"]),
+    ]

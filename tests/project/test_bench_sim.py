@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.sim.cases import CASES
-from bench.sim.compare import Row
+from bench.sim.compare import MEAN, WORST, Row, aims
 from bench.sim.figures import figures, theirs, whole
 from bench.sim.onebox import OneBox
 from bench.sim.page import generated
@@ -142,6 +142,32 @@ def test_the_page_has_a_row_for_each_trace_and_each_figure() -> None:
     assert rows[2:] == [case.name for case in CASES]
     told = re.findall(r"^\| ([^|]+) \|", part("figures"), re.MULTILINE)
     assert told[2:] == [line.what for line in figures(seeds=1)]
+
+
+def test_every_aim_is_met_by_what_the_page_says() -> None:
+    cells = re.findall(
+        r"^\| [^|]+ \| ([0-9.]+)(?: s)? \| ([0-9.]+)(?: s)? \|", part("figures"), re.M
+    )
+    assert len(cells) == len(figures(seeds=1))
+    assert [(aim, ours) for aim, ours in cells if float(ours) > float(aim)] == []
+    told = re.search(r"geometric mean ([0-9.]+), worst ([0-9.]+)\.", part("policies"))
+    assert told is not None
+    assert (float(told[1]) <= MEAN, float(told[2]) <= WORST) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("ours", "met"),
+    [
+        ([1.0, 1.25], False),
+        ([1.0, 1.26], False),
+        ([1.06], True),
+        ([1.0] * 9 + [1.25], True),
+        ([1.0] * 9 + [1.26], False),
+    ],
+)
+def test_an_aim_is_missed_by_the_mean_or_by_the_worst(ours: list[float], met: bool) -> None:
+    rows = [Row("any", ours=one, others={"join": 1.0}) for one in ours]
+    assert all(line.is_met for line in aims(rows)) is met
 
 
 def test_tables_and_plot_are_functions_of_what_was_simulated() -> None:
