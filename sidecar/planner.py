@@ -40,6 +40,7 @@ class _Planning:
     waits: list[Wait] = field(default_factory=list)
     awaited: set[str] = field(default_factory=set)  # by somebody who comes before the next
     deadline: float = math.inf
+    _victims: Victims | None = None  # while the room is as it was
 
     def plan(self) -> Plan:
         self._drop_claims_that_nobody_wants()
@@ -151,10 +152,15 @@ class _Planning:
         """Who must leave for it: nobody where there is room, unless the room did not do."""
         if not candidate.again and self._roomy(candidate):
             return None
-        return Victims(self.room).cheapest(candidate, want, self.awaited)
+        return self._possible_victims().cheapest(candidate, want, self.awaited)
+
+    def _possible_victims(self) -> Victims:
+        if self._victims is None:
+            self._victims = Victims(self.room)
+        return self._victims
 
     def _roomy(self, candidate: Candidate) -> Sequence[Bytes]:
-        spare = self.room.spare()
+        spare = self._possible_victims().spare
         return [booking for booking in candidate.placements if fits(booking, spare)]
 
     def _start_where_there_is_room(self, model: str, candidate: Candidate, because: str) -> bool:
@@ -163,11 +169,12 @@ class _Planning:
         if not roomy:
             return False
         at_once = [booking for booking in roomy if self.room.takes_now(booking)]
-        booking = best_fit(at_once or roomy, self.room.spare())
+        booking = best_fit(at_once or roomy, self._possible_victims().spare)
         if at_once:
             self.room.starts.append(Start(model, booking, because))
         else:
             self.room.claims.append(Claim(model, booking, (), because))
+        self._victims = None
         return True
 
     def _cannot(self, model: str, candidate: Candidate, because: str) -> None:
@@ -183,9 +190,11 @@ class _Planning:
         names = tuple(v.model for v in eviction.victims)
         because = "; ".join([because, *states])
         self.room.claims.append(Claim(model, eviction.booking, names, because))
+        self._victims = None
 
     def _drain(self, resident: Resident, because: str) -> None:
         self.room.told_to_go.add(resident.model)
+        self._victims = None
         self.drains.append(Drain(resident.model, because))
 
     def _backs_off(self, model: str, candidate: Candidate) -> bool:
@@ -222,7 +231,8 @@ class _Planning:
             return
         if self._start_where_there_is_room(model, candidate, because) or not candidate.standby:
             return
-        eviction = Victims(self.room).cheapest(candidate, NOBODY, self._stay_for_nobody())
+        victims = self._possible_victims()
+        eviction = victims.cheapest(candidate, NOBODY, self._stay_for_nobody())
         if eviction is None:
             return
         at = max(eviction.at, self._idle_for_a_visit(eviction))

@@ -47,7 +47,7 @@ class Victims:
     def __init__(self, room: Room) -> None:
         facts = room.facts
         self._facts = facts
-        self._spare = room.spare()
+        self.spare = room.spare()
         self._possible = sorted(
             (
                 _Priced(resident, is_busy(facts, resident), price(facts, resident))
@@ -108,7 +108,7 @@ class Victims:
         """By pool: what it needs beyond what is there when these have left."""
         return {
             pool: size
-            - self._spare.get(pool, 0)
+            - self.spare.get(pool, 0)
             - sum(one.resident.booking.get(pool, 0) for one in leaving)
             for pool, size in booking.items()
         }
