@@ -11,6 +11,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import httpx
@@ -97,7 +98,7 @@ def client(key: str) -> httpx.Client:
 def fetch(url: str, key: str) -> dict[str, Any]:
     try:
         with client(key) as http:
-            answer = http.get(f"{url}/api/fleet")
+            answer = http.get(f"{url.rstrip('/')}/api/fleet")
         if answer.is_success:
             return dict(answer.json())
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
@@ -123,7 +124,8 @@ def table(fleet: dict[str, Any]) -> str:
     """One line per model of each box, what is wrong there, and who is waited for."""
     head = f"{'BOX':12} {'MODEL':28} {'PHASE':10} {'IN FLIGHT':>9} {'WAITING':>8}  STEP"
     boxes = [line for box in fleet["boxes"] for line in of_box(box)]
-    return "\n".join([head, *boxes, *(of_line(waiting) for waiting in fleet["line"])])
+    line = [of_line(waiting, fleet["boxes"]) for waiting in fleet["line"]]
+    return "\n".join([head, *boxes, *line])
 
 
 def of_box(box: dict[str, Any]) -> list[str]:
@@ -152,5 +154,10 @@ def step_of(model: dict[str, Any]) -> str:
     return f"{step}{done}" + ("" if left is None else f", about {math.ceil(left)} s left")
 
 
-def of_line(waiting: dict[str, Any]) -> str:
-    return f"{waiting['waiting']} wait for {waiting['model']}, oldest {waiting['oldest_s']:.1f} s"
+def of_line(waiting: dict[str, Any], boxes: Iterable[dict[str, Any]]) -> str:
+    """Who waits, and the reason that a box's plan gives."""
+    count, model = waiting["waiting"], waiting["model"]
+    plans = [entry for box in boxes if box["live"] for entry in box["plan"]]
+    why = next((f"\n  {entry['because']}" for entry in plans if entry["model"] == model), "")
+    who = "1 waits" if count == 1 else f"{count} wait"
+    return f"{who} for {model}, oldest {waiting['oldest_s']:.1f} s{why}"
