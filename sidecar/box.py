@@ -172,7 +172,7 @@ class Box:
         """Admit nobody, let what runs come to its end, then stop every engine."""
         self.closing = self.news = True
         self.inventory.claims, self.waits = (), ()
-        self.ledger.waits_for_others((), now)
+        self.ledger.close(now)
         self.switches.clear()
         effects: list[Do] = []
         for engine in self.engines.values():

@@ -38,6 +38,7 @@ class Ledger:
         self._places: dict[str, str] = {HOST: HOST}  # what the history calls each pool
         self._seen_by_pid = False
         self._uses: dict[str, Use] = {}
+        self._closing = False
 
     # What happens.
 
@@ -70,13 +71,20 @@ class Ledger:
         if use.measured:
             self._keep(use, worth=1.0)
         gpus = [pool for pool in on_gpus(engine.booking) if pool in self._used]
-        if not gpus:
+        if self._closing or not gpus:
             del self._uses[engine.model.id]
             return False
         self._disturb(self._others_on(gpus, engine))
         use.ended_at = now
         use.hope = Hope(sum(map(use.holds, gpus)), now + PATIENCE)
         return True
+
+    def close(self, now: float) -> None:
+        """Nobody comes after those who leave: their memory is waited for no more."""
+        self._closing, self.stuck = True, {}
+        for use in self._uses.values():
+            if use.hope:
+                use.hope.until = now
 
     def look(self, seen: Memory, leaders: Mapping[str, int]) -> None:
         """`leaders`: the process that leads each engine's session."""
@@ -210,6 +218,9 @@ class Ledger:
     def _is_over(self, id: str, use: Use, now: float) -> bool:
         if use.hope is None:
             return False
+        if self._closing:
+            self._forget(id)
+            return True
         missing = self._missing(use)
         if self._seen_at >= use.ended_at:
             use.hope.saw(sum(missing.values()), now)

@@ -207,6 +207,23 @@ def test_a_box_that_closes_waits_for_nobodys_room() -> None:
     assert box.ledger.stuck == {}
 
 
+def test_a_box_that_closes_waits_for_no_memory_of_its_own_engines() -> None:
+    box = make_box(model("a", 10), model("b", 10))
+    ready(box, "a")
+    ready(box, "b")
+    look(box, 20, a=10, b=10)
+    box.unload("a", 1)
+    box.saw("a", Fact.EXITED, 1)
+    assert phase(box, "a") is Phase.STOPPING
+    box.close(2)
+    assert box.deadline(2) == 2
+    box.tick(2)
+    assert phase(box, "a") is Phase.IDLE
+    box.saw("b", Fact.EXITED, 3)
+    assert phase(box, "b") is Phase.IDLE
+    assert report(box, seen(20), 3, 1e9).problems == ()
+
+
 # A load that dies of memory.
 
 
