@@ -183,7 +183,8 @@ class Ledger:
 
     def _peaks(self, engine: Engine) -> Bytes:
         kept = engine.history.measured.peaks
-        return {pool: max(kept[place]) for pool, place in self._places.items() if place in kept}
+        known = ((pool, kept.get(place)) for pool, place in self._places.items())
+        return {pool: max(peaks) for pool, peaks in known if peaks}
 
     def _disturb(self, uses: Iterable[Use]) -> None:
         for use in uses:

@@ -179,6 +179,12 @@ def test_what_an_earlier_sidecar_has_measured_is_the_need_where_it_was_measured(
     assert yard.ledger.measured(yard.engines["a"]) == 4 * GIB
 
 
+def test_a_gpu_of_which_nothing_was_kept_is_one_that_nobody_measured(yard: Yard) -> None:
+    yard.engines["a"].history.measured = Measured(peaks={"GPU-1": ()})
+    yard.ledger.recalled()
+    assert [gib(one) for one in yard.engines["a"].placements] == [{"gpu0": 10}, {"gpu1": 10}]
+
+
 def test_a_gpu_that_comes_later_has_its_measurements_too(yard: Yard) -> None:
     engine = yard.engines["a"]
     engine.history.measured = Measured(peaks={"GPU-new": (4 * GIB,)})
