@@ -138,8 +138,9 @@ class _Smi:
         smi, gpus, taken = self._amdsmi, [], {}
         handles = smi.amdsmi_get_processor_handles()
         for number, handle in enumerate(sorted(handles, key=smi.amdsmi_get_gpu_device_bdf)):
+            by_pid = self._taken(handle)  # first: see `gpus.Found`
             gpus.append(self._gpu(number, handle))
-            taken[gpus[-1].uuid] = self._taken(handle)
+            taken[gpus[-1].uuid] = by_pid
         return Found("ok", tuple(gpus), taken) if gpus else Found(NO_GPU)
 
     def _gpu(self, number: int, handle: Any) -> Gpu:

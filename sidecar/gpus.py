@@ -19,7 +19,10 @@ CUDA, ROCR, HIP = "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_D
 @dataclass(frozen=True, slots=True)
 class Found:
     """What one driver tells of its GPUs. `state` is "ok", or says why there are none or fewer;
-    `problem` says it again where somebody should see to it."""
+    `problem` says it again where somebody should see to it.
+
+    A driver is asked for what its processes take before it is asked for what is used. What is taken
+    in between then looks like strangers' until the next look, and hides none of theirs."""
 
     state: str
     gpus: tuple[Gpu, ...] = ()

@@ -201,10 +201,12 @@ class Ledger:
     def _see_strangers(self) -> None:
         """Where what one of ours takes is not known at this moment, they are what they were, or
         more: what is used beyond all that ours may take there is not ours. Never more than what
-        is used at all."""
+        is used at all. Nor is it known where ours are told to take more than is used: the driver
+        was asked for the one after the other, and a load went on meanwhile."""
         hidden = {
             p for use in self._uses.values() if use.hides_strangers for p in use.engine.booking
         }
+        hidden |= {pool for pool, used in self._used.items() if self._told(pool) > used}
         known = {pool: size for pool, size in self.strangers.items() if pool in hidden}
         self.strangers = {
             pool: min(used, max(known.get(pool, 0), used - self.held(pool)))
@@ -215,6 +217,10 @@ class Ledger:
             for lost in self.lost
             if lost.pool in self._used and self.strangers[lost.pool] > lost.strangers + SLACK
         ]
+
+    def _told(self, pool: str) -> int:
+        """By the drivers, at the last look."""
+        return sum(use.now.get(pool, 0) for use in self._uses.values() if use.listed)
 
     def _is_over(self, id: str, use: Use, now: float) -> bool:
         if use.hope is None:

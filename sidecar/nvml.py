@@ -32,8 +32,9 @@ class NvmlGpus:
             for index in range(self._count()):
                 with self._problem_of(f"GPU {index}: "):
                     device = pynvml.nvmlDeviceGetHandleByIndex(index)
+                    by_pid = _taken(device)  # first: see `gpus.Found`
                     gpus.append(_gpu(index, device))
-                    taken[gpus[-1].uuid] = _taken(device)
+                    taken[gpus[-1].uuid] = by_pid
         except pynvml.NVMLError_LibraryNotFound:
             return Found(NO_LIBRARY)  # no problem of a box that has no such GPU
         problem = "; ".join(self._problems) or None

@@ -364,6 +364,17 @@ def test_a_named_process_that_is_not_listed_for_a_moment_hides_strangers(yard: Y
     assert yard.strangers == [2, 0]
 
 
+def test_a_look_that_shows_an_engine_with_more_than_is_used_tells_nothing_of_strangers(
+    yard: Yard,
+) -> None:
+    yard.look(6, 0)
+    yard.start("a", gpu0=10)
+    yard.look(6.5, 0, told={"a": {"gpu0": 10}})  # it grew between the two figures
+    assert yard.strangers == [6, 0]
+    yard.look(10, 0, told={"a": {"gpu0": 10}})
+    assert yard.strangers == [0, 0]
+
+
 # Room that others hold.
 
 
