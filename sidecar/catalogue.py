@@ -87,6 +87,7 @@ def _known(id: str, config: ModelConfig, engine: str) -> Known:
         pinned=config.pinned,
         keep_alive=config.keep_alive,
         standby=config.standby,
+        elsewhere=bool(config.stop_command),
     )
     return Known(config, facts, model)
 

@@ -34,6 +34,7 @@ class Model:
     pinned: bool = False
     keep_alive: float = math.inf  # seconds without a request, after which it leaves
     standby: bool = False  # it is loaded while nobody else wants the room
+    elsewhere: bool = False  # its process stands for one that we cannot see, as `docker run` does
 
 
 @dataclass(slots=True)

@@ -36,7 +36,7 @@ class Ledger:
         self._used: dict[str, int] = {}  # by GPU
         self._seen_at = -math.inf
         self._places: dict[str, str] = {HOST: HOST}  # what the history calls each pool
-        self._seen_by_pid = False
+        self._seen_by_pid: set[str] = set()  # GPUs on which processes of ours were ever named
         self._uses: dict[str, Use] = {}
         self._closing = False
 
@@ -93,7 +93,7 @@ class Ledger:
         for id, use in self._uses.items():
             told = seen.uses.get(leaders[id], {}) if id in leaders else {}
             use.look(told, self._used, seen.at)
-            self._seen_by_pid |= use.listed
+            self._seen_by_pid |= on_gpus(told).keys() if use.listed else set()
             if use.is_settled:
                 self._correct(use)
         self._see_strangers()
@@ -130,8 +130,11 @@ class Ledger:
     # What is asked.
 
     @property
-    def one_start_at_a_time(self) -> bool:
-        return bool(self._used) and not self._seen_by_pid
+    def one_start_at_a_time(self) -> set[str]:
+        """GPUs where only a difference tells what one of ours takes, or may."""
+        unseen = [e.placements for e in self._engines.values() if e.model.elsewhere]
+        theirs = {pool for possible in unseen for booking in possible for pool in booking}
+        return {p for p in self._used if p in theirs or p not in self._seen_by_pid}
 
     @property
     def is_awaited(self) -> bool:
@@ -255,7 +258,9 @@ class Ledger:
     def _surely_holds(self, use: Use, pool: str) -> int:
         """Not what it may take yet, where the driver will tell of that: it would look as if it had
         come back already."""
-        if self._seen_by_pid and use.engine.machine.phase is Phase.STARTING:
+        engine = use.engine
+        told = pool in self._seen_by_pid and not engine.model.elsewhere
+        if told and engine.machine.phase is Phase.STARTING:
             return use.now.get(pool, 0)
         return use.holds(pool)
 

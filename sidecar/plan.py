@@ -6,7 +6,7 @@ Rule: plain records; times are seconds of one monotonic clock, rooms are bytes b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from shared.status import Phase
@@ -76,8 +76,8 @@ class Facts:
     claims: tuple[Claim, ...]
     rules: Rules
     extras: tuple[str, ...] = ()  # models that belong here while nobody else wants the room
-    # Where only a difference tells what an engine takes: no two starts at a time on one GPU.
-    one_start_at_a_time: bool = False
+    # GPUs where only a difference tells what an engine takes: no two starts at a time on each.
+    one_start_at_a_time: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from shared.status import Phase
-from sidecar.memory import HOST, Bytes, add, fits, subtract
+from sidecar.memory import Bytes, add, fits, subtract
 from sidecar.plan import Claim, Facts, Resident, Start
 
 LEAVING = (Phase.SWITCHING, Phase.STOPPING)
@@ -56,8 +56,9 @@ class Room:
 
     def _is_shared_with_a_start(self, booking: Bytes) -> bool:
         """Whether the difference that the start makes on its GPUs would be another's too."""
-        if not self.facts.one_start_at_a_time:
+        one_by_one = booking.keys() & set(self.facts.one_start_at_a_time)
+        if not one_by_one:
             return False
         starting = [r.booking for r in self.facts.residents.values() if r.phase is Phase.STARTING]
         taken = {pool for b in (*starting, *(s.booking for s in self.starts)) for pool in b}
-        return not taken.isdisjoint(booking.keys() - {HOST})
+        return not taken.isdisjoint(one_by_one)

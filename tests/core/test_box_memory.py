@@ -89,7 +89,7 @@ def test_what_was_measured_is_worth_keeping_and_what_was_not_is_nothing() -> Non
 
 def test_the_planner_is_told_that_only_differences_tell_until_a_process_was_named() -> None:
     box = make_box(model("a"))
-    assert box.inventory.facts({}, 0).one_start_at_a_time
+    assert box.inventory.facts({}, 0).one_start_at_a_time == {"gpu0"}
     ready(box, "a")
     look(box, 6, a=6)
     assert not box.inventory.facts({}, 0).one_start_at_a_time

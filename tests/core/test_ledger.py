@@ -25,12 +25,16 @@ NEEDS = {
 
 
 class Yard:
-    """A ledger, engines, and a machine whose figures a test sets. Sizes in GiB."""
+    """A ledger, engines, and a machine whose figures a test sets. Sizes in GiB. `elsewhere`: models
+    that run in containers of their own."""
 
-    def __init__(self) -> None:
-        self.engines = {
-            id: Engine(Model(id, 1, need, LIMITS, pinned=id == "p"), Machine(LIMITS, 0), History())
+    def __init__(self, *elsewhere: str) -> None:
+        models = {
+            id: Model(id, 1, need, LIMITS, pinned=id == "p", elsewhere=id in elsewhere)
             for id, need in NEEDS.items()
+        }
+        self.engines = {
+            id: Engine(model, Machine(LIMITS, 0), History()) for id, model in models.items()
         }
         self.ledger = Ledger(self.engines)
         self.ledger.supplied(BOX, {"GPU-0": "gpu0", "GPU-1": "gpu1"}, None)
@@ -88,11 +92,11 @@ def yard() -> Yard:
 
 def test_an_engines_memory_is_known_by_its_process_while_it_loads_and_after(yard: Yard) -> None:
     yard.look(2, 0)
-    assert yard.ledger.one_start_at_a_time
+    assert yard.ledger.one_start_at_a_time == {"gpu0", "gpu1"}
     engine = yard.start("a", gpu0=10)
     yard.look(5, 0, told={"a": {"gpu0": 3, HOST: 1}})
     assert (yard.strangers, gib(engine.booking)) == ([2, 0], {"gpu0": 10})
-    assert not yard.ledger.one_start_at_a_time
+    assert yard.ledger.one_start_at_a_time == {"gpu1"}
     yard.ready("a")
     yard.look(8, 0, told={"a": {"gpu0": 6, HOST: 1}})
     assert (yard.strangers, gib(engine.booking)) == ([2, 0], {"gpu0": 6})
@@ -310,6 +314,17 @@ def test_what_another_has_booked_and_not_taken_yet_is_not_back(yard: Yard) -> No
     assert yard.look(8, 0) == []
     assert yard.look(11, 0, told={"b": {"gpu0": 3}}) == []
     assert yard.look(4, 0, told={"b": {"gpu0": 4}}) == ["a"]
+
+
+def test_whose_processes_are_elsewhere_starts_alone_whatever_is_told_of_others() -> None:
+    yard = Yard("b")
+    yard.look(0, 0)
+    yard.ready("a", gpu0=10)
+    yard.look(8, 5, told={"a": {"gpu0": 8}, "c": {"gpu1": 5}})
+    assert yard.ledger.one_start_at_a_time == {"gpu0", "gpu1"}
+    yard.start("b", gpu0=10)
+    yard.end("a")
+    assert yard.look(8, 5) == ["a"], "these may be what the other has taken"
 
 
 def test_memory_that_does_not_come_back_is_others_after_5_s_and_a_problem(yard: Yard) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -56,7 +56,7 @@ def planned(
     patience: float = 120.0,
     min_resident: float = 0.0,
     extras: tuple[str, ...] = (),
-    one_start_at_a_time: bool = False,
+    one_start_at_a_time: Collection[str] = (),
 ) -> Plan:
     candidates = {model: needs(20) for model in (*wants, *extras)} | dict(need or {})
     return plan(

@@ -25,6 +25,7 @@ from tests.core.test_planner import (
     want,
 )
 
+GPUS = ("gpu0", "gpu1")
 STANDBY = replace(needs(20), standby=True)
 
 
@@ -224,13 +225,13 @@ def test_room_that_is_promised_to_another_is_nobodys_elsewhere() -> None:
 def test_where_only_a_difference_tells_the_use_starts_on_one_gpu_go_one_by_one() -> None:
     need = {"a": needs(8), "b": needs(8)}
     wanted = {"a": want(since=NOW - 2), "b": want(since=NOW - 1)}
-    decided = planned(wants=wanted, need=need, one_start_at_a_time=True)
+    decided = planned(wants=wanted, need=need, one_start_at_a_time=GPUS)
     assert (starts(decided), claims(decided)) == (["a"], ["b"])
     loading = resident("a", 8, phase=Phase.STARTING)
-    later = planned(loading, wants=wanted, need=need, one_start_at_a_time=True)
+    later = planned(loading, wants=wanted, need=need, one_start_at_a_time=GPUS)
     assert (starts(later), claims(later)) == ([], ["b"])
     ready = planned(
-        resident("a", 8), wants=wanted, need=need, claims=(claim("b", 8),), one_start_at_a_time=True
+        resident("a", 8), wants=wanted, need=need, claims=(claim("b", 8),), one_start_at_a_time=GPUS
     )
     assert starts(ready) == ["b"]
 
@@ -238,7 +239,7 @@ def test_where_only_a_difference_tells_the_use_starts_on_one_gpu_go_one_by_one()
 def test_starts_on_different_gpus_go_side_by_side() -> None:
     need = {"a": needs(20, "gpu0", "gpu1"), "b": needs(20, "gpu0", "gpu1")}
     decided = planned(
-        wants={m: want() for m in need}, need=need, capacity=TWO_GPUS, one_start_at_a_time=True
+        wants={m: want() for m in need}, need=need, capacity=TWO_GPUS, one_start_at_a_time=GPUS
     )
     assert starts(decided) == ["a", "b"]
     assert {pool for start in decided.starts for pool in start.booking} == {"gpu0", "gpu1"}
@@ -247,7 +248,7 @@ def test_starts_on_different_gpus_go_side_by_side() -> None:
 def test_on_the_host_starts_go_side_by_side() -> None:
     need = {m: needs(8, "host") for m in "ab"}
     decided = planned(
-        wants={m: want() for m in need}, need=need, capacity={"host": 24}, one_start_at_a_time=True
+        wants={m: want() for m in need}, need=need, capacity={"host": 24}, one_start_at_a_time=GPUS
     )
     assert starts(decided) == ["a", "b"]
 
