@@ -117,6 +117,23 @@ async def test_who_takes_more_than_was_declared_makes_way_before_another_starts(
         assert of(await it.status(), "a")["phase"] == "idle"
 
 
+async def test_models_in_containers_start_one_by_one_on_a_gpu(
+    tmp_path: Path, driver: Driver
+) -> None:
+    slow = ("--load-seconds", "0.3", "--journal", str(tmp_path / "journal"))
+    more = ", vram: 4GiB, stop_command: ['true']"
+    models = "".join(model(id, *slow, takes=4, more=more) for id in ("b", "c"))
+    async with pair(tmp_path, model("a", takes=2) + models, env=driver.env) as it:
+        assert (await ask(it.http, chat("a"))).done
+        await measured(it, "a")
+        both = [ask(it.http, chat(id)) for id in ("b", "c")]
+        for told in await asyncio.gather(*both):
+            assert told.done
+    lines = map(json.loads, (tmp_path / "journal").read_text().splitlines())
+    events = [line["event"] for line in lines if line["event"] in ("started", "ready")]
+    assert events == ["started", "ready", "started", "ready"]
+
+
 async def test_a_switch_waits_for_memory_that_comes_back_late_and_says_so(
     tmp_path: Path, driver: Driver
 ) -> None:
