@@ -39,7 +39,10 @@ class Inventory:
         """What engines may take now. True if that changes where one could be."""
         self.capacity = with_lost(capacity, self.capacity)
         self.claims = tuple(claim for claim in self.claims if fits(claim.booking, self.capacity))
-        return self._ledger.supplied(self.capacity, uuids, trouble)
+        news = self._ledger.supplied(self.capacity, uuids, trouble)
+        for id in self.engines:
+            self._drop_a_load_by_hand_that_cannot_be(id)
+        return news
 
     def note(self, engine: Engine) -> None:
         """Its phase may have changed."""
@@ -47,6 +50,7 @@ class Inventory:
         if phase is Phase.IDLE:
             engine.booking, engine.keep_alive = {}, None
             self.running.pop(id, None)
+            self._drop_a_load_by_hand_that_cannot_be(id)
         else:
             self.running[id] = engine
         if phase is Phase.READY:
@@ -70,6 +74,11 @@ class Inventory:
             if model in self.preload and model not in coming:
                 del self.preload[model]
                 self.left_out.append(model)
+
+    def _drop_a_load_by_hand_that_cannot_be(self, id: str) -> None:
+        """Its misfit is the answer: it must not come hours later, when a lost GPU is back."""
+        if not self.engines[id].may_run:
+            self._demands.by_hand.pop(id, None)
 
     def wants(self) -> dict[str, Want]:
         """All who wait for a model that this box can hold, operators among them."""

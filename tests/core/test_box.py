@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import Phase as Examples
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -341,6 +342,23 @@ def test_an_engine_on_a_lost_gpu_is_left_alone_as_long_as_it_lives() -> None:
     box.release("a", 1, 2)
     box.saw("a", Fact.EXITED, 2, Exit("crashed", "its GPU is lost"))
     assert box.fit_problem("a") == "a needs a GPU, this box has none (GPU 0: lost)"
+
+
+@pytest.mark.parametrize("engine", ["waits", "ends"])
+def test_a_load_by_hand_does_not_come_hours_later_when_a_lost_gpu_is_back(engine: str) -> None:
+    box = loaded(make_box(), "a")
+    if engine == "ends":
+        box.supplied({HOST: 8}, trouble=LOST)
+        box.unload("a", 1)
+        box.load("a", 2)
+        box.saw("a", Fact.EXITED, 3)
+    else:
+        box.load("b", 1)
+        box.supplied({HOST: 8}, trouble=LOST)
+        box.saw("a", Fact.EXITED, 3)
+    assert box.demands.by_hand == {}
+    box.supplied(GPU)
+    assert box.looked(used(), {}, 9000) == []
 
 
 def test_room_that_was_promised_on_a_gpu_is_not_promised_any_more_when_it_is_lost() -> None:
