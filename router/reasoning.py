@@ -20,7 +20,7 @@ import zlib
 
 from router.remarks import REMARKS
 from router.voice import Stream, Told, is_served
-from shared.status import Phase
+from shared.status import LEAVING
 
 SAID_EVERY = 2.0  # seconds at least
 THINS_OUT = 0.2  # of the time that has passed: after a minute every 12 s
@@ -77,7 +77,7 @@ def _who(told: Told) -> str:
 
 
 def _leaving(told: Told) -> str:
-    leave = told["phase"] in (Phase.SWITCHING, Phase.STOPPING) and told["from"]
+    leave = told["phase"] in LEAVING and told["from"]
     return f" ({', '.join(leave)})" if leave else ""
 
 

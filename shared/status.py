@@ -30,6 +30,7 @@ class Phase(StrEnum):
 BUSIEST_FIRST = (Phase.SWITCHING, Phase.STOPPING, Phase.STARTING, Phase.READY, Phase.IDLE)
 
 SERVING = (Phase.READY, Phase.SWITCHING)  # the engine is up
+LEAVING = (Phase.SWITCHING, Phase.STOPPING)  # it was told to go
 
 
 class Step:

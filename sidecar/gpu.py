@@ -32,7 +32,7 @@ log = structlog.get_logger()
 DEADLINE_SECONDS = 2.0
 
 
-class MemorySource(Protocol):
+class MemoryDriver(Protocol):
     reading: str  # who is asked now, in words
 
     def read(self, leaders: frozenset[int]) -> Memory:
@@ -83,8 +83,8 @@ class MemoryReader:
     nor, as an executor's thread would, the end of the program. A read that hangs is the only one
     until it returns."""
 
-    def __init__(self, source: MemorySource, deadline: float = DEADLINE_SECONDS) -> None:
-        self._source = source
+    def __init__(self, driver: MemoryDriver, deadline: float = DEADLINE_SECONDS) -> None:
+        self._driver = driver
         self._deadline = deadline
         self._last = Memory(_host(), (), None)
         self._asked: SimpleQueue[tuple[frozenset[int], Future[Memory]] | None] = SimpleQueue()
@@ -116,7 +116,7 @@ class MemoryReader:
             self._reading = asyncio.wrap_future(self._ask(leaders))
         await asyncio.wait({self._reading}, timeout=self._due - loop.time())
         if self.hangs:
-            silence = f"{self._source.reading} has not answered for {self._deadline:g} s"
+            silence = f"{self._driver.reading} has not answered for {self._deadline:g} s"
             return replace(self._last, host=_host(), problem=silence)
         self._last = self._reading.result()
         self._log_drivers()
@@ -145,7 +145,7 @@ class MemoryReader:
             leaders, reading = asked
             try:
                 began = time.monotonic()
-                reading.set_result(replace(self._source.read(leaders), at=began))
+                reading.set_result(replace(self._driver.read(leaders), at=began))
             except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
                 reading.set_exception(error)
 

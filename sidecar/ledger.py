@@ -18,7 +18,7 @@ from sidecar.engine import Engine
 from sidecar.machine import Exit
 from sidecar.memory import HOST, Bytes, Memory, add, gpu, on_gpus
 from sidecar.needs import corrected, has_too_little, shortage
-from sidecar.use import PATIENCE, SLACK, Hope, Lost, Use
+from sidecar.use import RETURNS_WITHIN, SLACK, Hope, Lost, Use
 
 WORTH_KEEPING = 1.05  # a peak that has grown by less is not written to the disk at once
 
@@ -76,7 +76,7 @@ class Ledger:
             return False
         self._disturb(self._others_on(gpus, engine))
         use.ended_at = now
-        use.hope = Hope(sum(map(use.holds, gpus)), now + PATIENCE)
+        use.hope = Hope(sum(map(use.holds, gpus)), now + RETURNS_WITHIN)
         return True
 
     def close(self, now: float) -> None:
@@ -110,7 +110,7 @@ class Ledger:
         before, self.stuck = self.stuck, {}
         for model in stuck:
             missing = sum(self._shortage(self._nearest(model)).values())
-            hope = before.get(model, Hope(missing, now + PATIENCE))
+            hope = before.get(model, Hope(missing, now + RETURNS_WITHIN))
             hope.saw(missing, now)
             self.stuck[model] = hope
         return before.keys() != self.stuck.keys()

@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from shared.status import Phase
+from shared.status import LEAVING, Phase
 from sidecar.demand import Want
 from sidecar.memory import fits
 from sidecar.plan import Candidate, Claim, Facts, Resident
-from sidecar.room import LEAVING, Room
+from sidecar.room import Room
 from sidecar.victims import Eviction, Victims
 from sidecar.visits import is_busy, is_full
 

@@ -13,6 +13,7 @@ import math
 from shared import status
 from shared.status import (
     BUSIEST_FIRST,
+    LEAVING,
     EtaSource,
     LoadError,
     MemoryRow,
@@ -162,7 +163,7 @@ def _shown(box: Box, switch: Switch) -> Engine:
     if target.machine.phase is Phase.STARTING:
         return target
     leaving = [box.engines[name] for name in switch.from_] or list(box.engines.values())
-    for phase in (Phase.SWITCHING, Phase.STOPPING):
+    for phase in LEAVING:
         for engine in leaving:
             if engine.machine.phase is phase:
                 return engine
@@ -201,7 +202,7 @@ def _plan(box: Box) -> tuple[PlanEntry, ...]:
     """What is being done and what waits, with the reason for each; what comes first, first."""
     entries = []
     for id, engine in box.engines.items():
-        if engine.machine.phase in (Phase.SWITCHING, Phase.STOPPING):
+        if engine.machine.phase in LEAVING:
             entries.append(PlanEntry("drain", id, engine.because))
     for id, engine in box.engines.items():
         if engine.machine.phase is Phase.STARTING:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from shared.status import Phase
+from shared.status import LEAVING, Phase
 from sidecar.memory import Bytes, add, fits, subtract
 from sidecar.plan import Claim, Facts, Resident, Start
-
-LEAVING = (Phase.SWITCHING, Phase.STOPPING)
 
 
 @dataclass(slots=True)

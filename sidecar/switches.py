@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from shared.status import EtaSource, Phase
+from shared.status import LEAVING, EtaSource, Phase
 from sidecar.engine import Engine
 from sidecar.estimate import Promise
 
@@ -67,9 +67,6 @@ class Switches(dict[str, Switch]):
             switch.promise.revise(*forecast(switch, engines, now), now)
 
 
-GOING = (Phase.SWITCHING, Phase.STOPPING)
-
-
 def forecast(
     switch: Switch, engines: Mapping[str, Engine], now: float
 ) -> tuple[float | None, EtaSource | None]:
@@ -79,7 +76,7 @@ def forecast(
     if to.load is not None:
         return to.load.due()
     expected, source = to.history.load_estimate()
-    going = [e for id in (*switch.from_, switch.to) if (e := engines[id]).machine.phase in GOING]
+    going = [e for id in (*switch.from_, switch.to) if (e := engines[id]).machine.phase in LEAVING]
     drains = any(engine.machine.phase is Phase.SWITCHING for engine in going)
     if expected is None or drains or not going:
         return None, None

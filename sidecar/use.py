@@ -16,7 +16,7 @@ from sidecar.needs import name_of
 
 # What is waited for has come when no more than this is missing: drivers and desktops breathe.
 SLACK = 128 * 2**20
-PATIENCE = 5.0  # seconds in which no memory has come: then it will not
+RETURNS_WITHIN = 5.0  # seconds; when no memory has come for so long, it will not
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class Hope:
 
     def saw(self, missing: int, now: float) -> None:
         if missing < self.missing:
-            self.missing, self.until = missing, now + PATIENCE
+            self.missing, self.until = missing, now + RETURNS_WITHIN
 
 
 @dataclass(slots=True)
@@ -100,5 +100,5 @@ class Lost:
     def __str__(self) -> str:
         return (
             f"{name_of(self.pool)}: {gib(self.size)} of {self.model} did not come back "
-            f"within {PATIENCE:.0f} s: treated as others'"
+            f"within {RETURNS_WITHIN:.0f} s: treated as others'"
         )

@@ -13,12 +13,12 @@ from itertools import pairwise
 from router.effects import Effect, Send
 from router.queue import Ticket
 from shared.demand import TTL
-from shared.status import Phase
+from shared.status import LEAVING, Phase
 from sidecar.memory import add, fits, subtract
 from tests.core.pair import Pair
 from tests.core.pair_records import Launch, Request
 from tests.core.pair_router import Router
-from tests.core.pair_sidecar import GOING, Sidecar
+from tests.core.pair_sidecar import Sidecar
 
 EPSILON = 1e-6  # seconds
 REST = TTL + 15.0  # seconds after the last end: all that is forgotten late is forgotten then
@@ -83,7 +83,7 @@ def the_ledger_adds_up(sidecar: Sidecar) -> None:
     box = sidecar.box
     engines = box.engines.values()
     booked = add(e.booking for e in engines)
-    leaving = add(e.booking for e in engines if e.machine.phase in GOING)
+    leaving = add(e.booking for e in engines if e.machine.phase in LEAVING)
     claimed = add(claim.booking for claim in box.inventory.claims)
     assert fits(booked, box.inventory.capacity), f"I1: booked {booked} of {box.inventory.capacity}"
     to_come = subtract(add([booked, claimed]), leaving)

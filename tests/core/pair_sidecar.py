@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from shared.demand import Demand
-from shared.status import Catalogue, ModelFacts, Phase
+from shared.status import LEAVING, Catalogue, ModelFacts
 from sidecar.box import Box
 from sidecar.engine import Do
 from sidecar.estimate import Measured
@@ -30,7 +30,6 @@ EPOCH = 1_795_000_000.0  # Unix time at the clock's zero
 TAKES_AT = 0.3  # of a load: when an engine takes its memory
 CRASH = Exit("crashed", "exited with code 1")
 OUT_OF_MEMORY = Exit("vram_oom", "out of memory")
-GOING = (Phase.SWITCHING, Phase.STOPPING)
 
 
 class Sidecar:
@@ -271,7 +270,7 @@ class Sidecar:
     def _note_who_is_told_to_go(self) -> None:
         for launch in self._running.values():
             engine = self.box.engines[launch.model]
-            if engine.machine.phase not in GOING:
+            if engine.machine.phase not in LEAVING:
                 launch.told = None
             elif launch.told is None:
                 launch.told, launch.because = self._clock.now, engine.because

@@ -9,7 +9,7 @@ from sidecar.estimate import History, Measured
 from sidecar.ledger import Ledger
 from sidecar.machine import Exit, Fact, Limits, Machine
 from sidecar.memory import HOST, Bytes, Gpu, Host, Memory, Need
-from sidecar.use import PATIENCE
+from sidecar.use import RETURNS_WITHIN
 
 GIB = 2**30
 LIMITS = Limits(start=100, stall=20, drain=60, stop=10)
@@ -332,9 +332,9 @@ def test_memory_that_does_not_come_back_is_others_after_5_s_and_a_problem(yard: 
     yard.ready("a", gpu0=10)
     yard.look(8, 0, told={"a": {"gpu0": 6}})
     yard.end("a", now=10)
-    assert yard.ledger.deadline == 10 + PATIENCE
+    assert yard.ledger.deadline == 10 + RETURNS_WITHIN
     assert yard.look(7, 0, now=12) == []  # some has come
-    assert yard.ledger.deadline == 12 + PATIENCE
+    assert yard.ledger.deadline == 12 + RETURNS_WITHIN
     assert yard.look(7, 0, now=16) == []
     assert yard.look(7.5, 0, now=16.5) == []  # more than before is no hope
     assert yard.ledger.returned(17) == ["a"]
@@ -415,11 +415,11 @@ def test_who_waits_for_room_that_strangers_hold_fails_after_5_s_without_a_change
     assert yard.ledger.waits_for_others(["a"], 0)
     assert yard.ledger.is_awaited
     assert not yard.ledger.waits_for_others(["a"], 3)
-    assert yard.ledger.deadline == PATIENCE
+    assert yard.ledger.deadline == RETURNS_WITHIN
     yard.look(18, 23)
     yard.ledger.waits_for_others(["a"], 4)
     assert yard.ledger.hopeless("a", 5) is None
-    assert yard.ledger.deadline == 4 + PATIENCE
+    assert yard.ledger.deadline == 4 + RETURNS_WITHIN
     assert yard.ledger.hopeless("a", 9) == Exit(
         "vram_oom",
         "needs 10.0 GiB, GPU 0 has 6.0 GiB of 24.0 GiB: 18.0 GiB are used by others",

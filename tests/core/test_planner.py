@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.status import Phase
+from shared.status import LEAVING, Phase
 from sidecar.demand import BY_HAND, Want
 from sidecar.memory import Bytes, add, fits, subtract
 from sidecar.plan import Candidate, Claim, Facts, Plan, Resident, Rules
@@ -618,9 +618,7 @@ def check(facts: Facts) -> None:
     for name in kept:
         assert facts.residents[name].phase is Phase.SWITCHING
     leaves = {*drains(decided)} | {
-        name
-        for name, r in facts.residents.items()
-        if r.phase in (Phase.SWITCHING, Phase.STOPPING) and name not in kept
+        name for name, r in facts.residents.items() if r.phase in LEAVING and name not in kept
     }
     to_come = add([free, add(facts.residents[name].booking for name in leaves)])
     new = [c for c in decided.claims if c not in facts.claims]

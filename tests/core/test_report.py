@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from shared.demand import Demand, ModelDemand
-from shared.status import BUSIEST_FIRST, LoadError, Phase, PlanEntry, Status, Step
+from shared.status import BUSIEST_FIRST, LEAVING, LoadError, Phase, PlanEntry, Status, Step
 from sidecar.box import Box
 from sidecar.engine import Model
 from sidecar.machine import Exit, Fact, Limits
@@ -50,7 +50,7 @@ def bring(box: Box, id: str, phase: Phase, now: float = 0.0) -> None:
         box.saw(id, Fact.HEALTHY, now)
     if phase is Phase.SWITCHING:
         box.admit(id, None, now)
-    if phase in (Phase.SWITCHING, Phase.STOPPING):
+    if phase in LEAVING:
         box.unload(id, now)
     assert box.engines[id].machine.phase is phase
 
