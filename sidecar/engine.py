@@ -66,7 +66,8 @@ class Engine:
         self.placements, self.source = learned(need, guesses, capacity, peaks)
         self.misfit = ""
         if not self.placements:
-            why = f" ({trouble})" if trouble and not need.on_host else ""
+            why = f" ({trouble}; `gpus: none` would run it on the host)"
+            why = why if trouble and not need.on_host else ""
             self.misfit = does_not_fit(need, capacity, uuids, blind=blind) + why
         return before != (self.placements, self.misfit)
 

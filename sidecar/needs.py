@@ -65,7 +65,7 @@ def has_too_little(
     """The sum, in words, for a model whose room others hold."""
     total, others, ours = capacity[pool], strangers.get(pool, 0), pinned.get(pool, 0)
     holders = [f"{gib(others)} are used by others"] if others else []
-    holders += [f"{gib(ours)} are booked by models that never leave"] if ours else []
+    holders += [f"{gib(ours)} are booked by pinned models, which never leave"] if ours else []
     has = gib(max(0, total - others - ours))
     sum = f"needs {gib(booking[pool])}, {name_of(pool)} has {has} of {gib(total)}"
     return f"{sum}: {' and '.join(holders)}"

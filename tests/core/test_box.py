@@ -317,7 +317,10 @@ def test_nothing_starts_on_a_lost_gpu_until_it_is_back_and_who_wants_to_is_told_
     box = make_box()
     box.supplied({HOST: 8}, trouble=LOST)
     assert box.heard("r", says(1, a=1), 0) == []
-    assert box.fit_problem("a") == "a needs a GPU, this box has none (GPU 0: lost)"
+    assert (
+        box.fit_problem("a")
+        == "a needs a GPU, this box has none (GPU 0: lost; `gpus: none` would run it on the host)"
+    )
     assert box.inventory.wants() == {}
     box.supplied(GPU)
     assert did(box.looked(used(), {}, 1)) == [("a", SPAWN)]
@@ -327,7 +330,10 @@ def test_a_model_goes_to_the_host_only_once_the_drivers_have_said_that_there_is_
     box = make_box(capacity={HOST: 8})
     box.supplied({HOST: 8}, trouble=LOST)
     assert box.heard("r", says(1, a=1), 0) == []
-    assert box.fit_problem("a") == "a needs a GPU, this box has none (GPU 0: lost)"
+    assert (
+        box.fit_problem("a")
+        == "a needs a GPU, this box has none (GPU 0: lost; `gpus: none` would run it on the host)"
+    )
     box.supplied({HOST: 8})
     assert did(box.looked(used(), {}, 1)) == [("a", SPAWN)]
 
@@ -341,7 +347,10 @@ def test_an_engine_on_a_lost_gpu_is_left_alone_as_long_as_it_lives() -> None:
     assert box.admit("a", "r", 1) is None
     box.release("a", 1, 2)
     box.saw("a", Fact.EXITED, 2, Exit("crashed", "its GPU is lost"))
-    assert box.fit_problem("a") == "a needs a GPU, this box has none (GPU 0: lost)"
+    assert (
+        box.fit_problem("a")
+        == "a needs a GPU, this box has none (GPU 0: lost; `gpus: none` would run it on the host)"
+    )
 
 
 @pytest.mark.parametrize("engine", ["waits", "ends"])

@@ -121,7 +121,7 @@ def test_a_pinned_model_that_takes_more_than_was_declared_is_told_with_what_it_t
     assert failure(box, "b") == (
         "vram_oom",
         "needs 16.0 GiB, GPU 0 has 8.0 GiB of 24.0 GiB: "
-        "16.0 GiB are booked by models that never leave",
+        "16.0 GiB are booked by pinned models, which never leave",
     )
 
 

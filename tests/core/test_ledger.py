@@ -435,4 +435,4 @@ def test_room_that_pinned_models_hold_is_told_too(yard: Yard) -> None:
     yard.ledger.waits_for_others(["a"], 0)
     exit = yard.ledger.hopeless("a", 9)
     assert exit is not None
-    assert "and 5.0 GiB are booked by models that never leave" in exit.how
+    assert "and 5.0 GiB are booked by pinned models, which never leave" in exit.how

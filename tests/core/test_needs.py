@@ -86,12 +86,12 @@ def test_what_strangers_and_pinned_models_hold_is_short_whoever_leaves() -> None
     ("strangers", "pinned", "said"),
     [
         (20, 0, "has 4.0 GiB of 24.0 GiB: 20.0 GiB are used by others"),
-        (0, 18, "has 6.0 GiB of 24.0 GiB: 18.0 GiB are booked by models that never leave"),
+        (0, 18, "has 6.0 GiB of 24.0 GiB: 18.0 GiB are booked by pinned models, which never leave"),
         (
             20,
             6,
             "has 0.0 GiB of 24.0 GiB: 20.0 GiB are used by others "
-            "and 6.0 GiB are booked by models that never leave",
+            "and 6.0 GiB are booked by pinned models, which never leave",
         ),
     ],
 )
