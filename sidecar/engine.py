@@ -66,9 +66,7 @@ class Engine:
         self.placements, self.source = learned(need, guesses, capacity, peaks)
         self.misfit = ""
         if not self.placements:
-            why = f" ({trouble}; `gpus: none` would run it on the host)"
-            why = why if trouble and not need.on_host else ""
-            self.misfit = does_not_fit(need, capacity, uuids, blind=blind) + why
+            self.misfit = does_not_fit(need, capacity, uuids, blind=blind) + _why(need, trouble)
         return before != (self.placements, self.misfit)
 
     @property
@@ -174,6 +172,14 @@ class Engine:
             self.history.stopped(now - since)
             return True
         return False
+
+
+def _why(need: Need, trouble: str | None) -> str:
+    """What the drivers have to do with it."""
+    if trouble is None or need.on_host:
+        return ""
+    instead = "; `gpus: none` would run it on the host" if need.gpus is None else ""
+    return f" ({trouble}{instead})"
 
 
 def engine_of(model: Model, least_stay: float, now: float) -> Engine:

@@ -51,6 +51,11 @@ async def fits(it: Box, name: str) -> None:
     await until(told)
 
 
+def none_because(why: str) -> str:
+    instead = "`gpus: none` would run it on the host"
+    return f"it needs a GPU, this box has none ({why}; {instead})"
+
+
 async def test_a_model_gets_the_gpus_that_it_names_in_its_order(
     tmp_path: Path, fake_nvml: Path
 ) -> None:
@@ -105,7 +110,7 @@ async def test_a_driver_that_fails_from_the_start_sends_no_model_to_the_processo
 ) -> None:
     driver = "fail nvmlInitWithFlags 9"
     async with gpu_box(tmp_path, fake_nvml, driver, it=fake(gpus="auto")) as box:
-        assert await misfit(box, "it") == f"it needs a GPU, this box has none ({NOT_LOADED})"
+        assert await misfit(box, "it") == none_because(NOT_LOADED)
         set_driver(tmp_path, CARDS)
         await fits(box, "it")
         assert (await box.load("it"))["gpus"] == [0]
@@ -137,7 +142,7 @@ async def test_a_driver_that_fails_sends_no_model_to_the_processor(
     async with gpu_box(tmp_path, fake_nvml, CARDS, it=fake(gpus="auto")) as box:
         set_driver(tmp_path, CARDS + "fail nvmlDeviceGetCount_v2 999\n")
         said = await misfit(box, "it")
-        assert said == "it needs a GPU, this box has none (NVML says: Unknown Error)"
+        assert said == none_because("NVML says: Unknown Error")
         set_driver(tmp_path, CARDS)
         await fits(box, "it")
 
