@@ -257,7 +257,7 @@ class Line:
             return []
         box = self._placing.first(model)
         before = self._stories.get(model)
-        story = story_of(model, box, self._queues[model].oldest()).after(before)
+        story = story_of(model, box).after(before)
         self._stories[model] = story
         if story.is_about_a_load:
             self._loaded_for.add(model)

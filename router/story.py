@@ -102,16 +102,15 @@ class Story:
         )
 
 
-def story_of(model: str, box: BoxView | None, asked: float) -> Story:
-    """The switch that makes room for the model; with none, the model's own phase. `asked`: since
-    when somebody waits for it."""
+def story_of(model: str, box: BoxView | None) -> Story:
+    """The switch that makes room for the model; with none, the model's own phase."""
     if box is None or box.status is None:
         return Story(model, Phase.IDLE, Step.AWAITING_BOX)
     known = box.of(model) or ModelStatus(model)
     switch = box.status.switch_to(model)
     if switch is not None:
         return _switching(box, known, switch)
-    return _waiting(box, known, asked)
+    return _waiting(box, known)
 
 
 def served_on(box: BoxView, ticket: Ticket, now: float) -> Tell:
@@ -140,16 +139,17 @@ def _switching(box: BoxView, known: ModelStatus, switch: Switch) -> Story:
     )
 
 
-def _waiting(box: BoxView, known: ModelStatus, asked: float) -> Story:
-    """A box that has nothing new to say says nothing: who asks it then counts from the asking.
-    What it reckons with for a load that nobody has seen is no promise."""
+def _waiting(box: BoxView, known: ModelStatus) -> Story:
+    """What the box reckons with for a load that nobody has seen is no promise, nor what it said
+    before it had heard that somebody waits: it may have been busy then."""
     assert box.status is not None
     ready, ready_at = known.phase is Phase.READY, None
     step = Step.AWAITING_SLOT if ready else Step.AWAITING_TURN
     if known.step == Step.AWAITING_VRAM:
         step = known.step
-    if not ready and known.ready_in_s is not None and known.load_source != "unknown":
-        ready_at = max(box.heard_at, asked) + known.ready_in_s
+    is_told = known.waiting > 0 and known.load_source != "unknown"
+    if not ready and known.ready_in_s is not None and is_told:
+        ready_at = box.heard_at + known.ready_in_s
     return Story(
         model=known.id,
         phase=known.phase,

@@ -145,7 +145,7 @@ def test_what_nobody_knows_is_expected_to_last_as_long_again() -> None:
 def test_nobody_is_sent_away_for_less_than_a_second_or_over_a_minute(
     ready_in: float, told: float
 ) -> None:
-    x = replace(idle("x"), ready_in_s=ready_in, load_source="history")
+    x = replace(idle("x"), waiting=1, ready_in_s=ready_in, load_source="history")
     line = full_line(x, max_waiting=1)
     line.arrived(ticket("1", arrived=20.0), 20.0)
     assert come_back(line) == pytest.approx(told)

@@ -85,17 +85,17 @@ async def test_a_tenant_that_fills_its_part_leaves_the_other_its_own(it: Yard) -
 
 
 async def test_a_full_line_says_when_to_come_back(it: Yard) -> None:
-    it.box.say("cold", ready_in_s=30.0, load_source="history")
+    it.box.say("cold", waiting=1, ready_in_s=30.0, load_source="history")
     asked = await line_up(it, *["laptop"] * 4, *["guest"] * 4)
     response = await refused(it, "boss")
     assert (response.status_code, error_of(response)["code"]) == (503, "queue_full")
     assert 20 <= int(response.headers["retry-after"]) <= 36  # 30 s, a fifth more or less
     await send_away(it, asked)
-    it.box.say("cold", ready_in_s=None)
+    it.box.say("cold", waiting=0, ready_in_s=None)
 
 
 async def test_who_waits_for_a_turn_is_told_how_long(it: Yard) -> None:
-    it.box.say("cold", ready_in_s=30.0, load_source="history", service_s=4.0, slots=1)
+    it.box.say("cold", waiting=1, ready_in_s=30.0, load_source="history", service_s=4.0, slots=1)
     ahead = await line_up(it, "guest")
     request = it.asking("cold", headers=bearer("laptop"))
     response = await it.http.send(request, stream=True)
@@ -105,7 +105,7 @@ async def test_who_waits_for_a_turn_is_told_how_long(it: Yard) -> None:
     assert 30 < told["eta_s"] <= 34
     assert told["eta_source"] == "history"
     await send_away(it, ahead)
-    it.box.say("cold", ready_in_s=None, service_s=None, slots=4)
+    it.box.say("cold", waiting=0, ready_in_s=None, service_s=None, slots=4)
 
 
 async def test_a_tenants_limit_holds_without_keys_too(tmp_path: Path) -> None:
