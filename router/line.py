@@ -151,10 +151,8 @@ class Line:
         """What the client of a request that waits or is served may know now."""
         if ticket.id in self._served_at:
             return served_on(self.boxes[self._served_at[ticket.id][1]], ticket, now)
-        place, ahead = (
-            self._queues[ticket.model].index(ticket) + 1,
-            self._placing.ahead(ticket.model),
-        )
+        place = self._queues[ticket.model].index(ticket) + 1
+        ahead = self._placing.ahead(ticket.model)
         story = self._stories[ticket.model]
         return story.tell(place + ahead, elapsed=now - ticket.arrived, now=now, ahead=ahead)
 

@@ -63,7 +63,7 @@ class Box:
     def supplied(
         self, capacity: Bytes, uuids: Mapping[str, str] = NO_UUIDS, trouble: str | None = None
     ) -> None:
-        """What engines may take, before what others take of it is told by `strangers`: GPUs come,
+        """What engines may take, before what others take of it is told by `looked`: GPUs come,
         get lost (`trouble` says why) and come back. Engines on one that is lost live on."""
         self.news |= self.inventory.supplied(capacity, uuids, trouble)
 

@@ -103,10 +103,10 @@ class Inventory:
             one_start_at_a_time=self._ledger.one_start_at_a_time,
         )
 
-    def prospects(self, now: float) -> Mapping[str, Prospect]:
+    def prospects(self, wants: Mapping[str, Want], now: float) -> Mapping[str, Prospect]:
         """By model: when it could be ready, and what that would cost others."""
         possible = (id for id, engine in self.engines.items() if engine.placements)
-        return self._outlook.of(self.facts(self.wants(), now), lambda: self._candidates(possible))
+        return self._outlook.of(self.facts(wants, now), lambda: self._candidates(possible))
 
     def _candidates(self, models: Iterable[str]) -> dict[str, Candidate]:
         whole_box = self._whole_box()

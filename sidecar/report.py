@@ -34,7 +34,8 @@ from sidecar.switches import Switch
 
 def report(box: Box, seen: Memory, now: float, wall: float) -> Status:
     busiest = _busiest(box)
-    wants, prospects = box.inventory.wants(), box.inventory.prospects(now)
+    wants = box.inventory.wants()
+    prospects = box.inventory.prospects(wants, now)
     return Status(
         v=1,
         box=box.name,
