@@ -12,13 +12,14 @@ from starlette.middleware import Middleware
 from router.api.fleet import Fleet
 from router.api.llama_server import LlamaServer
 from router.api.openai import Inference, Models
-from router.box import bearer
 from router.config import RouterConfig
 from router.dispatch import Dispatch
 from router.limits import LineLimits
+from router.peer import Peer
 from router.request_id import RequestId
+from shared.answer import EXCEPTION_HANDLERS
 from shared.gate import Guarded, guard
-from shared.wire import EXCEPTION_HANDLERS, client
+from shared.wire import Pool
 
 KEEPALIVE = 30.0  # seconds that an idle connection to a sidecar is kept; it would keep it longer
 
@@ -27,21 +28,19 @@ log = structlog.get_logger()
 
 def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
     aliases = {alias: id for id, model in config.models.items() for alias in model.aliases}
-    keys = {
-        s.url: [(k.encode(), v.encode()) for k, v in bearer(s).items()] for s in config.sidecars
-    }
-    streams = client(KEEPALIVE)
+    peers = {sidecar.url: Peer.of(sidecar) for sidecar in config.sidecars}
+    pool = Pool(KEEPALIVE)
     fleet, models = Fleet(dispatch, aliases), Models(dispatch, aliases)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with streams:
-            log.info("ready", listen=str(config.listen), boxes=[s.url for s in config.sidecars])
-            yield
-            dispatch.stop()
+        log.info("ready", listen=str(config.listen), boxes=[s.url for s in config.sidecars])
+        yield
+        dispatch.stop()
+        pool.close()
 
-    inference = Inference(config, dispatch, streams, keys, aliases)
-    llama = LlamaServer(dispatch, streams, keys, aliases)
+    inference = Inference(config, dispatch, pool, peers, aliases)
+    llama = LlamaServer(dispatch, pool, peers, aliases)
     routes = [
         Guarded("/v1/models", models.every, "inference", "read"),
         Guarded("/v1/models/{model:path}", models.one, "inference", "read"),

@@ -13,6 +13,7 @@ import structlog
 
 from router.config import Sidecar
 from router.dispatch import Dispatch
+from router.peer import bearer
 from shared import sse
 from shared.demand import TTL, Demand
 from shared.status import Catalogue, Status
@@ -161,10 +162,3 @@ class BoxClient:
             case 403:
                 return "this router's key needs the scopes inference and read at the box"
         return f"it answers with status {status}"
-
-
-def bearer(config: Sidecar) -> dict[str, str]:
-    """The header that shows this router's key to a sidecar, if it has one."""
-    if config.key is None:
-        return {}
-    return {"authorization": f"Bearer {config.key.get_secret_value()}"}

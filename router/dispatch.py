@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from router.effects import Effect, Fail, Lost, News, Send
 from router.limits import LineLimits
@@ -19,6 +19,7 @@ from router.queue import Ticket
 from router.story import Tell
 from shared.alarm import Alarm
 from shared.errors import SwapyardError
+from shared.interrupt import Interrupt
 from shared.status import Catalogue, Status
 from shared.watch import Watch
 
@@ -26,45 +27,54 @@ FIRST_HEARING = 5.0  # seconds that a fresh router waits to hear of boxes before
 LONGEST_FAREWELL = 30.0  # seconds that answers have to end when the router shuts down
 
 
+class BoxLost(Exception):
+    """The box that serves a request has fallen silent."""
+
+
 class Place:
     """One request's place in the line, until it is served or gives up."""
+
+    __slots__ = ("_dispatch", "_error", "_is_news", "_lost", "_waiter", "on_lost", "sent", "ticket")
 
     def __init__(self, dispatch: Dispatch, ticket: Ticket) -> None:
         self.ticket = ticket
         self.sent: Send | None = None
+        self.on_lost: Callable[[], None] | None = None  # called when the box that serves it is lost
         self._dispatch = dispatch
         self._error: SwapyardError | None = None
-        self._turn = asyncio.Event()  # sent, or failed
-        self._news = asyncio.Event()  # something is to be told at once
+        self._is_news = False  # something is to be told at once
         self._lost = False  # the box that serves it is silent
-        self._limit: asyncio.Timeout | None = None  # of what waits for that box
-
-    @property
-    def over(self) -> bool:
-        """Nobody will serve it: there is nothing more to tell but the error."""
-        return self._error is not None
+        self._waiter: asyncio.Future[None] | None = None
 
     @property
     def waiting(self) -> int:
         """How many wait at this router, for whatever."""
         return self._dispatch.line.count()
 
-    async def turn(self) -> Send:
-        """Wait for a box. Raises the error if there will be none."""
-        while self.sent is None:
-            if self._error is not None:
-                raise self._error
-            self._turn.clear()
-            await self._turn.wait()
+    def turn(self) -> Send | None:
+        """Where it is served, once it is. Raises the error if nobody will serve it."""
+        if self._error is not None:
+            raise self._error
         return self.sent
 
-    async def news(self) -> None:
-        """Return as soon as there is something that the last `tell` did not say."""
-        await self._news.wait()
+    async def wait(self, limit: float | None) -> None:
+        """Return at its turn, at its failure, when there is something that the last `tell` did
+        not say, or after `limit` seconds."""
+        if not self._is_news:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = None if limit is None else loop.call_later(limit, self._wake)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
+        self._is_news = False
 
     def tell(self) -> Tell:
         """What the client may know now."""
-        self._news.clear()
+        self._is_news = False
         return self._dispatch.line.tell(self.ticket, time.monotonic())
 
     def refused(self, boot: str, seq: int) -> None:
@@ -85,15 +95,19 @@ class Place:
         now = time.monotonic()
         self._dispatch.act(self._dispatch.line.broken_off(self.ticket, now))
 
-    @asynccontextmanager
-    async def while_box_is_heard(self) -> AsyncIterator[None]:
-        """Raises TimeoutError in the block once the box that serves this is lost by its silence:
-        what waits for its bytes would never hear of that."""
+    @contextmanager
+    def while_box_is_heard(self) -> Iterator[None]:
+        """Raises BoxLost in the block once the box that serves this is lost by its silence: what
+        waits for its bytes would never hear of that."""
+        interrupt = Interrupt()
+        self.on_lost = lambda: interrupt.end(BoxLost())
+        if self._lost:
+            self.on_lost()
         try:
-            async with asyncio.timeout(0 if self._lost else None) as self._limit:
+            with interrupt:
                 yield
         finally:
-            self._limit = None
+            self.on_lost = None
 
     def served_name(self) -> str:
         """What the engine whose turn it is knows the model by."""
@@ -105,13 +119,16 @@ class Place:
             self.sent, self._lost = effect, False
         elif isinstance(effect, Fail):
             self._error = effect.error
-        elif isinstance(effect, Lost) and not self._lost:
+        elif isinstance(effect, Lost):
             self._lost = True
-            if self._limit is not None:
-                self._limit.reschedule(asyncio.get_running_loop().time())
-        if effect is not None:
-            self._turn.set()
-        self._news.set()
+            if self.on_lost is not None:
+                self.on_lost()
+        self._is_news = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class Dispatch:

@@ -9,24 +9,22 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import TracebackType
 from urllib.parse import quote
 
-import httpx
-
 from router.call import Call, with_model, with_usage
-from router.dispatch import Place
+from router.dispatch import BoxLost, Place
 from router.effects import Send
 from router.failures import fell_silent, no_stream, not_let_in
+from router.peer import Peer
 from router.progress import interval, served, switching
 from router.voice import Voice
+from shared.answer import Answer
 from shared.errors import EngineFailed, SwapyardError
-from shared.wire import RESPONSE_HEADERS, Answer, Headers, first_bytes, is_events, only
-
-T = TypeVar("T")
+from shared.headers import RESPONSE_HEADERS, Headers, is_events, only
+from shared.wire import BrokenOff, ConnectFailed, Deadlines, Pool, Response, WireError
 
 EVENT_STREAM: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -36,17 +34,33 @@ EVENT_STREAM: Headers = [
 ERROR_LIMIT = 64 * 2**10  # bytes of an engine's error that are read to be told in the stream
 
 
+# Silence is the engine's own affair while it thinks: its sidecar knows how long it may, and a box
+# that falls silent itself is noticed by its events.
+DEADLINES = Deadlines()
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """How to reach the boxes for one request."""
 
-    http: httpx.AsyncClient
+    pool: Pool
     headers: Headers  # the client's, as far as they go on
-    keys: Mapping[str, Headers]  # by box: the header that shows it our key
+    peers: Mapping[str, Peer]  # by box
 
 
 class Relay:
     """Serves one request. `interval`: seconds between two frames while few wait."""
+
+    __slots__ = (
+        "_answer",
+        "_call",
+        "_interval",
+        "_place",
+        "_status",
+        "_upstream",
+        "_voice",
+        "_waited",
+    )
 
     def __init__(
         self,
@@ -64,57 +78,50 @@ class Relay:
         self._upstream = upstream
         self._answer = answer
         self._waited = 0.0  # seconds
-        self._response: httpx.Response | None = None
+        self._status: int | None = None  # of the engine's answer
 
     async def run(self) -> None:
         """Raises SwapyardError when there is no answer, or none to its end."""
         try:
             await self._say(self._voice.opens(time.time()))
-            while self._response is None:
-                turn = await self._narrated(self._place.turn())
+            response = None
+            while response is None:
+                turn = await self._turn()
                 self._waited = time.monotonic() - self._place.ticket.arrived
-                await self._narrated(self._open(turn), patience=self._pause())
-            async with self._place.while_box_is_heard():
-                await self._pass_on(self._response)
-        except httpx.HTTPError as error:
+                response = await self._open(turn)
+            self._status = response.status
+            with response, self._place.while_box_is_heard():
+                await self._pass_on(response)
+        except WireError as error:
             raise died(error) from None
-        except TimeoutError:
+        except BoxLost:
             raise fell_silent(self._place.tell().box or "") from None
-        finally:
-            if self._response is not None:
-                await self._response.aclose()
 
     def summary(self) -> dict[str, object]:
         """For the log: one line per request, and nothing of what it said."""
-        place, response = self._place, self._response
+        place = self._place
         return {
             "box": place.tell().box,
             "reason": place.sent.reason if place.sent else None,
             "waited_ms": round(self._waited * 1000),
-            "status": response.status_code if response else None,
+            "status": self._status,
         }
 
     # While it waits.
 
-    async def _narrated(self, work: Awaitable[T], patience: float = 0.0) -> T:
-        """Await `work`; from `patience` seconds on, tell the client meanwhile what goes on."""
-        task = asyncio.ensure_future(work)
-        try:
-            await asyncio.wait({task}, timeout=patience)
-            while self._voice.talks and not task.done() and not self._place.over:
+    async def _turn(self) -> Send:
+        """Wait for a box, and tell the client meanwhile what goes on."""
+        while (turn := self._place.turn()) is None:
+            if self._voice.talks:
                 await self._tell()
-                await self._until_done_or_news(task)
-            return await task
-        finally:
-            task.cancel()
+            await self._place.wait(self._pause() if self._voice.talks else None)
+        return turn
 
-    async def _until_done_or_news(self, task: asyncio.Future[T]) -> None:
-        news = asyncio.ensure_future(self._place.news())
-        either: set[asyncio.Future[Any]] = {task, news}
-        try:
-            await asyncio.wait(either, timeout=self._pause(), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            news.cancel()
+    async def narrate(self) -> None:
+        """Tell the client what goes on, until cancelled."""
+        while True:
+            await self._tell()
+            await self._place.wait(self._pause())
 
     def _pause(self) -> float:
         return interval(self._interval, self._place.waiting)
@@ -137,34 +144,37 @@ class Relay:
 
     # When it is its turn.
 
-    async def _open(self, turn: Send) -> None:
+    async def _open(self, turn: Send) -> Response | None:
         """Ask the box; if it does not take the request, or is gone before its answer begins, the
         request is at its old place again."""
-        model = self._place.ticket.model
-        query = f"?{self._call.query}" if self._call.query else ""
-        request = self._upstream.http.build_request(
-            "POST",
-            f"{turn.box}/engines/{model}/v1/{quote(self._call.path)}{query}",
-            headers=[*self._upstream.headers, *self._upstream.keys[turn.box]],
-            content=self._body(),
-        )
         try:
-            async with self._place.while_box_is_heard():
-                response = await self._upstream.http.send(request, stream=True)
-                refusal = await refusal_in(response)
-        except (httpx.ConnectError, httpx.ConnectTimeout):
+            async with _Narration(self, self._pause() if self._voice.talks else None):
+                with self._place.while_box_is_heard():
+                    response = await self._ask(turn)
+                    refusal = await refusal_in(response)
+        except ConnectFailed:
             self._place.unreachable()
-            return
-        except (httpx.TransportError, TimeoutError):
+            return None
+        except (BrokenOff, BoxLost):
             self._place.broken_off()
-            return
-        if "www-authenticate" in response.headers:  # no engine's answer has that
-            await response.aclose()
+            return None
+        if response.get(b"www-authenticate") is not None:  # no engine's answer has that
+            response.close()
             raise not_let_in(self._place.tell().box or turn.box)
         if refusal is not None:
             self._place.refused(*refusal)
-        else:
-            self._response = response
+            return None
+        return response
+
+    async def _ask(self, turn: Send) -> Response:
+        peer, path = self._upstream.peers[turn.box], quote(self._call.path)
+        target = f"/engines/{self._place.ticket.model}/v1/{path}"
+        if self._call.query:
+            target = f"{target}?{self._call.query}"
+        headers = [*self._upstream.headers, *peer.headers]
+        return await self._upstream.pool.send(
+            peer.origin, b"POST", target.encode("latin-1"), headers, self._body(), DEADLINES
+        )
 
     def _body(self) -> bytes:
         """As it came, but for the name by which the box's engine knows the model."""
@@ -173,16 +183,15 @@ class Relay:
             body = with_usage(body)
         return body if self._call.name == name else with_model(body, name)
 
-    async def _pass_on(self, response: httpx.Response) -> None:
-        headers = only(response.headers.raw, RESPONSE_HEADERS)
+    async def _pass_on(self, response: Response) -> None:
+        headers = only(response.headers, RESPONSE_HEADERS)
         if not self._answer.begun:
-            await self._answer.begin(response.status_code, [*headers, *self._decision()])
-        elif response.status_code == 200 and is_events(headers):
+            await self._answer.begin(response.status, [*headers, *self._decision()])
+        elif response.status == 200 and is_events(headers):
             await self._tell()
         else:
-            body = await first_bytes(response, ERROR_LIMIT)
-            raise no_stream(response.status_code, body)
-        async for chunk in response.aiter_raw():
+            raise no_stream(response.status, await response.first_bytes(ERROR_LIMIT))
+        while chunk := await response.read():
             for piece in self._voice.answers(chunk, time.time()):
                 await self._answer.chunk(piece)
         await self._answer.end(self._voice.ends(time.time()))
@@ -200,22 +209,55 @@ class Relay:
         return [(name.encode(), value.encode()) for name, value in said.items()]
 
 
-async def refusal_in(response: httpx.Response) -> tuple[str, int] | None:
+class _Narration:
+    """From `patience` seconds on, None never, the client is told what goes on, until the block
+    ends."""
+
+    __slots__ = ("_patience", "_relay", "_task", "_timer")
+
+    def __init__(self, relay: Relay, patience: float | None) -> None:
+        self._relay = relay
+        self._patience = patience
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        if self._patience is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._patience, self._begin)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            if not self._task.cancelled():
+                self._task.result()  # which is a fault of ours
+
+    def _begin(self) -> None:
+        self._task = asyncio.ensure_future(self._relay.narrate())
+
+
+async def refusal_in(response: Response) -> tuple[str, int] | None:
     """Boot and number of the Status by which a box has not taken the request; None from one that
     has. What nobody can read is no better than half a refusal."""
-    if "x-swapyard-refused" not in response.headers:
+    if response.get(b"x-swapyard-refused") is None:
         return None
-    async with aclosing(response):
-        body = await first_bytes(response, ERROR_LIMIT)
+    with response:
+        body = await response.first_bytes(ERROR_LIMIT)
     try:
         match json.loads(body):
             case {"boot": str(boot), "seq": int(seq)}:
                 return boot, seq
     except ValueError:
         pass
-    raise httpx.RemoteProtocolError("a refusal that cannot be read")
+    raise BrokenOff("a refusal that cannot be read")
 
 
-def died(error: httpx.HTTPError) -> EngineFailed:
-    said = str(error) or type(error).__name__
-    return EngineFailed(f"The box ended the connection: {said}", code="engine_died")
+def died(error: WireError) -> EngineFailed:
+    return EngineFailed(f"The box ended the connection: {error}", code="engine_died")

@@ -7,7 +7,7 @@ import secrets
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.call import is_sane_id
-from shared.wire import header
+from shared.headers import header
 
 HEADER = b"x-request-id"
 KEY = "swapyard.request_id"  # in the scope

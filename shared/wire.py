@@ -1,193 +1,200 @@
-"""The data plane that both programs share: a request's body, its end, and one answer passed on.
+"""The data plane's HTTP/1.1 client: pooled connections, streamed answers, deadlines.
 
-One chunk in, one chunk out: nothing is parsed, nothing is kept, and a client that does not read
-stops the reading upstream. A client that leaves cancels what is done for it, in every state.
+A request is built here from its parts, never copied. A request whose kept-alive connection turns
+out to be closed before a byte of the answer is sent again, once, on a new one: servers may close an
+idle connection at any time, and what is asked here (an answer of a model) changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+import ssl
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlsplit
 
-import httpx
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-
-from shared.errors import NotFound, SwapyardError, TooLarge
-
-CONNECT_TIMEOUT = 5.0  # seconds
-
-# What of a request goes on to an engine. Everything else (keys, cookies, hop-by-hop) stays here.
-REQUEST_HEADERS = frozenset(
-    {b"content-type", b"accept", b"user-agent", b"x-request-id", b"traceparent", b"tracestate"}
+from shared.connection import (
+    READ,
+    BrokenOff,
+    ConnectFailed,
+    Connection,
+    Response,
+    Silent,
+    WireError,
 )
-# What of an answer goes back.
-RESPONSE_HEADERS = frozenset(
-    {
-        b"content-type",
-        b"content-length",
-        b"content-encoding",
-        b"content-disposition",
-        b"cache-control",
-        b"retry-after",
-        b"x-should-retry",
-    }
-)
+from shared.headers import Headers
 
-Headers = list[tuple[bytes, bytes]]
+__all__ = [
+    "BrokenOff",
+    "ConnectFailed",
+    "Deadlines",
+    "Origin",
+    "Pool",
+    "Response",
+    "Silent",
+    "WireError",
+]
 
-
-class ClientGone(Exception):
-    """The client has left: there is nobody to answer."""
+MAX_IDLE = 256  # kept connections to one server
 
 
-def client(keepalive: float) -> httpx.AsyncClient:
-    """For streams: as many connections as there are requests, and no limit on their length.
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One server. `tls`: with what its certificate is checked; None: plain HTTP."""
 
-    `keepalive`: seconds for which an idle connection is kept, shorter than the server's own, so
-    that a request is never sent on a connection that the server is just closing; 0: none is.
-    """
-    return httpx.AsyncClient(
-        timeout=httpx.Timeout(CONNECT_TIMEOUT, read=None, write=None, pool=None),
-        limits=httpx.Limits(
-            max_connections=None,
-            max_keepalive_connections=None if keepalive else 0,
-            keepalive_expiry=keepalive,
-        ),
-        trust_env=False,  # a proxy from the environment is not for the box next door
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none are kept, so none sent
-    )
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
 
+    @classmethod
+    def of(cls, url: str, tls: ssl.SSLContext | None = None) -> Origin:
+        """Of an http or https URL; the latter is checked with `tls`, or the system's CAs."""
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        context = (tls or ssl.create_default_context()) if secure else None
+        return cls(parts.hostname or "", parts.port or (443 if secure else 80), context)
 
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """The whole body, of `limit` bytes at most."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise TooLarge(limit)
-        if not message.get("more_body", False):
-            return bytes(body)
+    @property
+    def authority(self) -> bytes:
+        """For the Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}".encode()
 
 
-async def first_bytes(response: httpx.Response, limit: int) -> bytes:
-    """The body, of little more than `limit` bytes at most: what is longer is broken off."""
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > limit:
-            break
-    return bytes(body)
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds, None without a limit: to connect; from the request to the answer's head; between
+    two pieces of its body."""
+
+    connect: float = 5.0
+    first_byte: float | None = None
+    idle: float | None = None
 
 
-@asynccontextmanager
-async def while_client_stays(receive: Receive) -> AsyncIterator[None]:
-    """Cancel the block, and raise ClientGone, when the client leaves. Enter it only when the body
-    has been read.
+class Pool:
+    """`keepalive`: seconds for which an idle connection is kept, shorter than the servers' own."""
 
-    uvicorn's `send` after a hang-up is silent: `receive` is the only way to learn of it.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    gone = False
+    def __init__(self, keepalive: float) -> None:
+        self._keepalive = keepalive
+        self._buffer = memoryview(bytearray(READ))  # of all connections: each read is used at once
+        self._open: set[Connection] = set()
+        self._idle: dict[Origin, dict[Connection, None]] = {}  # of each, the newest last
+        self._sweep: asyncio.TimerHandle | None = None
 
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        task.cancel()
-
-    watcher = asyncio.ensure_future(watch())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if gone and task.uncancel() == 0:
-            raise ClientGone from None
-        raise
-    finally:
-        watcher.cancel()
-
-
-def only(headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[bytes]) -> Headers:
-    return [(name.lower(), value) for name, value in headers if name.lower() in allowed]
-
-
-class Answer:
-    """One answer on its way to a client: its head, its chunks, and its end or its failure.
-
-    `shows_logs`: whether an error may carry an engine's last lines.
-    """
-
-    def __init__(self, send: Send, *, shows_logs: bool = False) -> None:
-        self._send = send
-        self._shows_logs = shows_logs
-        self.begun = False
-        self._is_events = False
-        self._failure: Callable[[SwapyardError], bytes] = SwapyardError.event
-        self._last = b"\n\n"  # bytes that were sent
-
-    async def begin(
+    async def send(
         self,
-        status: int,
+        origin: Origin,
+        method: bytes,
+        target: bytes,
         headers: Headers,
-        failure: Callable[[SwapyardError], bytes] = SwapyardError.event,
-    ) -> None:
-        """`failure`: the event that ends an event stream which cannot be whole."""
-        self.begun = True
-        self._failure = failure
-        self._is_events = is_events(headers)
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        body: bytes,
+        deadlines: Deadlines,
+    ) -> Response:
+        """The answer, once its head is there; it must be closed. Raises ConnectFailed, BrokenOff
+        or Silent."""
+        head = request_head(origin, method, target, headers, len(body))
+        asked = (head, body, deadlines, method == b"HEAD")
+        connection = self._kept(origin)
+        if connection is None:
+            return await _exchange(await self._connect(origin, deadlines.connect), *asked)
+        try:
+            return await _exchange(connection, *asked)
+        except BrokenOff as error:
+            if connection.heard:
+                raise
+            broken = error
+        try:
+            connection = await self._connect(origin, deadlines.connect)
+        except ConnectFailed:  # it has died, perhaps of this very request
+            raise broken from None
+        return await _exchange(connection, *asked)
 
-    async def chunk(self, chunk: bytes) -> None:
-        self._last = (self._last + chunk[-4:])[-4:]
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+    def close(self) -> None:
+        """End every connection."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in list(self._open):
+            connection.abort()
 
-    async def end(self, last: bytes = b"") -> None:
-        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+    # Connections.
 
-    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        length = (b"content-length", str(len(body)).encode())
-        await self.begin(status, [*headers, length])
-        await self.end(body)
+    def _kept(self, origin: Origin) -> Connection | None:
+        """The one that was used last, so that the others grow old."""
+        kept, oldest = self._idle.get(origin), self._now() - self._keepalive
+        while kept:
+            connection, _ = kept.popitem()
+            if connection.idle_since > oldest:
+                return connection
+            connection.abort()
+        return None
 
-    async def fail(self, error: SwapyardError) -> None:
-        """As JSON while there are no headers, in an event stream as its last event. Anything else
-        is broken off: half an answer must not look like a whole one."""
-        error = error if self._shows_logs else error.without_logs()
-        if not self.begun:
-            headers = [(k.encode(), v.encode()) for k, v in error.headers().items()]
-            await self.whole(error.status, headers, error.body())
-        elif self._is_events:
-            await self.end(self._end_of_half_an_event() + self._failure(error))
+    async def _connect(self, origin: Origin, limit: float) -> Connection:
+        def made() -> Connection:
+            return Connection(self._buffer, partial(self._released, origin))
 
-    def _end_of_half_an_event(self) -> bytes:
-        """So that what was cut off does not swallow the error."""
-        return b"" if self._last.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
+        try:
+            async with asyncio.timeout(limit):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    made, origin.host, origin.port, ssl=origin.tls
+                )
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            said = str(error) or f"no connection within {limit:g} s"
+            raise ConnectFailed(said) from None
+        self._open.add(connection)
+        return connection
+
+    def _released(self, origin: Origin, connection: Connection, good: bool) -> None:
+        kept = self._idle.setdefault(origin, {})
+        if good and self._keepalive and len(kept) < MAX_IDLE:
+            kept[connection] = None
+            self._sweep_later()
+            return
+        connection.abort()
+        kept.pop(connection, None)
+        self._open.discard(connection)
+        if not kept:
+            del self._idle[origin]
+
+    def _sweep_later(self) -> None:
+        if self._sweep is None:
+            loop = asyncio.get_running_loop()
+            self._sweep = loop.call_later(self._keepalive, self._close_the_old)
+
+    def _close_the_old(self) -> None:
+        self._sweep = None
+        oldest = self._now() - self._keepalive
+        idle = [connection for kept in self._idle.values() for connection in kept]
+        for connection in idle:
+            if connection.idle_since <= oldest:
+                connection.abort()  # which releases it
+        if idle:
+            self._sweep_later()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
 
-def is_events(headers: Headers) -> bool:
-    return any(k == b"content-type" and v.startswith(b"text/event-stream") for k, v in headers)
+def request_head(
+    origin: Origin, method: bytes, target: bytes, headers: Headers, length: int
+) -> bytes:
+    """Raises ValueError for what would end a line before its end."""
+    lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, target, origin.authority)]
+    lines += [b"%b: %b\r\n" % header for header in headers]
+    lines.append(b"content-length: %d\r\n\r\n" % length)
+    head = b"".join(lines)
+    if head.count(b"\n") != len(headers) + 4 or b"\0" in head or b" " in target:
+        raise ValueError("a header or the target holds a line's end, a NUL or a space")
+    return head
 
 
-def header(scope: Scope, name: bytes) -> str | None:
-    found = next((value for key, value in scope["headers"] if key == name), None)
-    return None if found is None else found.decode("latin-1")
-
-
-async def in_openais_shape(request: Request, error: Exception) -> Response:
-    """Starlette's handler for our own errors and for its own."""
-    if isinstance(error, HTTPException):
-        error = NotFound(request.url.path, error.status_code)
-    assert isinstance(error, SwapyardError)
-    return Response(error.body(), error.status, error.headers())
-
-
-EXCEPTION_HANDLERS = {SwapyardError: in_openais_shape, HTTPException: in_openais_shape}
+async def _exchange(
+    connection: Connection, head: bytes, body: bytes, deadlines: Deadlines, bodiless: bool
+) -> Response:
+    """Until the answer's head is there."""
+    response = connection.send(head, body, deadlines.first_byte, deadlines.idle, bodiless)
+    try:
+        await response.head()
+    except BaseException:
+        response.close()
+        raise
+    return response

@@ -53,7 +53,7 @@ async def _serve(config: SidecarConfig) -> None:
             try:
                 yield
             finally:
-                await proxy.close()
+                proxy.close()
 
         async def farewell(hurry: asyncio.Event) -> None:
             await supervisor.close(config.shutdown_timeout, hurry)

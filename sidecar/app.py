@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Lifespan
 
+from shared.answer import EXCEPTION_HANDLERS
 from shared.auth import Key
 from shared.demand import Demand
 from shared.errors import (
@@ -23,7 +24,6 @@ from shared.errors import (
 )
 from shared.gate import Guarded, caller, guard
 from shared.status import Catalogue
-from shared.wire import EXCEPTION_HANDLERS
 from sidecar.metrics import exposition
 from sidecar.proxy import EngineProxy
 from sidecar.supervisor import Supervisor

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import aclosing
 from urllib.parse import quote
 
-import httpx
 from starlette.types import Receive, Scope, Send
 
 from shared import keep_alive, slots
+from shared.answer import Answer, ClientGone, read_body, while_client_stays
 from shared.errors import (
     EngineFailed,
     EngineStalled,
@@ -23,41 +22,28 @@ from shared.errors import (
     NotSupported,
     SwapyardError,
 )
-from shared.wire import (
-    CONNECT_TIMEOUT,
-    REQUEST_HEADERS,
-    RESPONSE_HEADERS,
-    Answer,
-    ClientGone,
-    Headers,
-    client,
-    first_bytes,
-    header,
-    only,
-    read_body,
-    while_client_stays,
-)
+from shared.headers import REQUEST_HEADERS, RESPONSE_HEADERS, Headers, header, only
+from shared.wire import Deadlines, Origin, Pool, Response, Silent, WireError
 from sidecar.engines.launch import Launch
 from sidecar.paths import SLOTS, is_inference, is_look, split
 from sidecar.supervisor import Refused, Supervisor
 
 MAX_BODY = 256 * 2**20  # bytes; what clients may send is limited by the router
-# Each request has a connection of its own: llama.cpp's server closes some right after an answer,
-# and a request that was sent on one of those would be lost. On loopback a new one costs 0.1 ms.
-ENGINE_KEEPALIVE = 0.0
+# Shorter than the 5 s after which llama.cpp's server and uvicorn (vLLM) close an idle connection.
+ENGINE_KEEPALIVE = 4.0
 LOOK = 2.0  # seconds for a look at an engine: those who look (Hermes) wait no longer
 LARGEST_LOOK = 16 * 2**20  # bytes; older engines show every slot's whole prompt
 
 
 class EngineProxy:
-    """An ASGI application. `close` must be awaited at the end."""
+    """An ASGI application. `close` must be called at the end."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._client = client(ENGINE_KEEPALIVE)
+        self._pool = Pool(ENGINE_KEEPALIVE)
 
-    async def close(self) -> None:
-        await self._client.aclose()
+    def close(self) -> None:
+        self._pool.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = Answer(send)
@@ -90,42 +76,26 @@ class EngineProxy:
         kept = keep_alive.heard(header(scope, keep_alive.HEADER))
         with self._supervisor.admitted(model, router, kept) as launch:
             body = await read_body(receive, MAX_BODY)
-            request = self._request(scope, body, path, launch)
+            target = quote(f"/{path}").encode()
+            if scope["query_string"]:
+                target = b"%b?%b" % (target, scope["query_string"])
             async with while_client_stays(receive):
-                await self._pass_on(request, answer)
+                await self._pass_on(launch, scope, target, body, answer)
 
-    def _request(self, scope: Scope, body: bytes, path: str, launch: Launch) -> httpx.Request:
-        """Rebuilt, never copied."""
-        url = httpx.URL(
-            scheme="http",
-            host="127.0.0.1",
-            port=launch.port,
-            path=quote(f"/{path}"),
-            query=scope["query_string"] or None,
-        )
-        headers = only(scope["headers"], REQUEST_HEADERS)
-        headers.append((b"authorization", f"Bearer {launch.key}".encode()))
-        headers.append((b"accept-encoding", b"identity"))
-        timeout = httpx.Timeout(CONNECT_TIMEOUT, read=launch.silence, write=None, pool=None)
-        return self._client.build_request(
-            scope["method"], url, headers=headers, content=body, timeout=timeout
-        )
-
-    async def _pass_on(self, request: httpx.Request, answer: Answer) -> None:
+    async def _pass_on(
+        self, launch: Launch, scope: Scope, target: bytes, body: bytes, answer: Answer
+    ) -> None:
         """One answer of the engine, or the error that it did not give one."""
+        headers = [*only(scope["headers"], REQUEST_HEADERS), *_ours(launch)]
+        deadlines = Deadlines(first_byte=launch.silence, idle=launch.silence)
         try:
-            response = await self._client.send(request, stream=True)
-            async with aclosing(response):
-                await answer.begin(
-                    response.status_code, only(response.headers.raw, RESPONSE_HEADERS)
-                )
-                async for chunk in response.aiter_raw():
-                    await answer.chunk(chunk)
-            await answer.end()
-        except httpx.ReadTimeout:
-            silence: float = request.extensions["timeout"]["read"]
-            await answer.fail(EngineStalled(silence))
-        except httpx.HTTPError as error:
+            with await self._pool.send(
+                _origin(launch), scope["method"].encode(), target, headers, body, deadlines
+            ) as response:
+                await _relay(response, answer)
+        except Silent as error:
+            await answer.fail(EngineStalled(error.limit))
+        except WireError as error:
             await answer.fail(_died(error))
 
     # A look at it.
@@ -143,23 +113,41 @@ class EngineProxy:
 
     async def _slots(self, launch: Launch) -> bytes:
         """Nothing, where the engine has no such path."""
-        url = f"http://127.0.0.1:{launch.port}/{SLOTS}"
-        headers = {"authorization": f"Bearer {launch.key}", "accept-encoding": "identity"}
+        target = f"/{SLOTS}".encode()
         try:
-            async with (
-                asyncio.timeout(LOOK),
-                self._client.stream("GET", url, headers=headers) as response,
-            ):
-                return await first_bytes(response, LARGEST_LOOK) if response.is_success else b""
+            async with asyncio.timeout(LOOK):
+                with await self._pool.send(
+                    _origin(launch), b"GET", target, _ours(launch), b"", Deadlines()
+                ) as response:
+                    return (
+                        await response.first_bytes(LARGEST_LOOK) if response.status < 300 else b""
+                    )
         except TimeoutError:
             raise EngineStalled(LOOK) from None
-        except httpx.HTTPError as error:
+        except WireError as error:
             raise _died(error) from None
 
 
-def _died(error: httpx.HTTPError) -> EngineFailed:
-    said = str(error) or type(error).__name__
-    return EngineFailed(f"The engine ended the connection: {said}", code="engine_died")
+def _origin(launch: Launch) -> Origin:
+    return Origin("127.0.0.1", launch.port)
+
+
+def _ours(launch: Launch) -> Headers:
+    return [
+        (b"authorization", f"Bearer {launch.key}".encode()),
+        (b"accept-encoding", b"identity"),
+    ]
+
+
+async def _relay(response: Response, answer: Answer) -> None:
+    await answer.begin(response.status, only(response.headers, RESPONSE_HEADERS))
+    while chunk := await response.read():
+        await answer.chunk(chunk)
+    await answer.end()
+
+
+def _died(error: WireError) -> EngineFailed:
+    return EngineFailed(f"The engine ended the connection: {error}", code="engine_died")
 
 
 async def _refuse(answer: Answer, refused: Refused) -> None:

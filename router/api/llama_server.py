@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -21,9 +20,10 @@ from router.api.openai import STARTED
 from router.dispatch import Dispatch
 from router.llama_server import Feed, Looked
 from router.models import holders, load_of
+from router.peer import Peer
 from router.view import BoxView
 from shared.errors import InvalidRequest, ModelNotFound
-from shared.wire import Headers, first_bytes
+from shared.wire import Deadlines, Pool, WireError
 
 LOOK = 3.0  # seconds for a look at an engine; its sidecar gives up before
 LARGEST_LOOK = 2**20  # bytes
@@ -33,8 +33,8 @@ BUILD = f"swapyard-{version('swapyard')}"
 @dataclass(frozen=True, slots=True)
 class LlamaServer:
     dispatch: Dispatch
-    http: httpx.AsyncClient
-    keys: Mapping[str, Headers]  # by box: the header that shows it our key
+    pool: Pool
+    peers: Mapping[str, Peer]  # by box
     aliases: Mapping[str, str]
 
     async def models(self, request: Request) -> Response:
@@ -74,16 +74,16 @@ class LlamaServer:
                     await heard.beyond(seen)
 
     async def _look(self, box: BoxView, model: str) -> Looked:
-        url = f"{box.key}/engines/{model}/slots"
-        headers = [(b"accept-encoding", b"identity"), *self.keys[box.key]]
+        peer, target = self.peers[box.key], f"/engines/{model}/slots".encode()
+        headers = [(b"accept-encoding", b"identity"), *peer.headers]
         try:
-            async with (
-                asyncio.timeout(LOOK),
-                self.http.stream("GET", url, headers=headers) as response,
-            ):
-                body = await first_bytes(response, LARGEST_LOOK)
-                return Looked(box.name, response.status_code, body)
-        except (httpx.HTTPError, TimeoutError):
+            async with asyncio.timeout(LOOK):
+                with await self.pool.send(
+                    peer.origin, b"GET", target, headers, b"", Deadlines()
+                ) as response:
+                    body = await response.first_bytes(LARGEST_LOOK)
+                    return Looked(box.name, response.status, body)
+        except (WireError, TimeoutError):
             return Looked(box.name, None)
 
     def _asked_for(self, request: Request) -> tuple[str, list[BoxView]]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,24 +20,18 @@ from router.config import RouterConfig
 from router.dispatch import Dispatch
 from router.failures import shutting_down
 from router.models import context_of, load_of
+from router.peer import Peer
 from router.progress import OFF, format_of, known_dialect, speaks
 from router.relay import Relay, Upstream
 from router.request_id import request_id
 from router.view import BoxView
 from router.voice import Stream, Voice
 from shared import keep_alive
+from shared.answer import Answer, ClientGone, read_body, while_client_stays
 from shared.errors import InternalError, ModelNotFound, SwapyardError, Unavailable
 from shared.gate import caller
-from shared.wire import (
-    REQUEST_HEADERS,
-    Answer,
-    ClientGone,
-    Headers,
-    header,
-    only,
-    read_body,
-    while_client_stays,
-)
+from shared.headers import REQUEST_HEADERS, header, only
+from shared.wire import Pool
 
 log = structlog.get_logger()
 
@@ -49,8 +42,8 @@ class Inference:
 
     config: RouterConfig
     dispatch: Dispatch
-    http: httpx.AsyncClient
-    keys: Mapping[str, Headers]
+    pool: Pool
+    peers: Mapping[str, Peer]
     aliases: Mapping[str, str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,7 +123,7 @@ class Inference:
         ]
         if asked.keep_alive is not None:
             headers.append((keep_alive.HEADER, keep_alive.told(asked.keep_alive)))
-        return Upstream(self.http, headers, self.keys)
+        return Upstream(self.pool, headers, self.peers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from shared.answer import EXCEPTION_HANDLERS
 from shared.auth import Key
 from shared.gate import Guarded, guard
 from shared.status import LoadError, Phase
-from shared.wire import EXCEPTION_HANDLERS
 from tests.documented import endpoints
 from tests.fakes.box import Exchange
 from tests.harness import Program, Server, free_port, until

@@ -37,7 +37,7 @@ async def test_only_headers_that_an_engine_needs_go_on(it: Yard) -> None:
     await told(await it.ask(headers=passes | stays))
     seen = (await it.exchange()).headers
     assert passes.items() <= seen.items()
-    ours = {"host", "connection", "content-length", "accept-encoding", "authorization"}
+    ours = {"host", "content-length", "accept-encoding", "authorization"}
     assert seen.keys() == passes.keys() | ours | {"x-swapyard-router"}
     assert seen["accept-encoding"] == "identity"
     assert seen["x-swapyard-router"] != "spoof"

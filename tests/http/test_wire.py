@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from shared.answer import Answer
 from shared.errors import EngineFailed
-from shared.wire import Answer
 
 EVENTS = [(b"content-type", b"text/event-stream")]
 ERROR = EngineFailed("It died.", code="engine_died")

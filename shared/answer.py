@@ -1,0 +1,130 @@
+"""The client's side of the data plane: a request's body, its client's leaving, and one answer.
+
+One chunk in, one chunk out: nothing is parsed, nothing is kept, and a client that does not read
+stops the reading upstream. A client that leaves cancels what is done for it, in every state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Send
+
+from shared.errors import NotFound, SwapyardError, TooLarge
+from shared.headers import Headers, is_events
+
+
+class ClientGone(Exception):
+    """The client has left: there is nobody to answer."""
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """The whole body, of `limit` bytes at most."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise TooLarge(limit)
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+@asynccontextmanager
+async def while_client_stays(receive: Receive) -> AsyncIterator[None]:
+    """Cancel the block, and raise ClientGone, when the client leaves. Enter it only when the body
+    has been read.
+
+    uvicorn's `send` after a hang-up is silent: `receive` is the only way to learn of it.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone and task.uncancel() == 0:
+            raise ClientGone from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+class Answer:
+    """One answer on its way to a client: its head, its chunks, and its end or its failure.
+
+    `shows_logs`: whether an error may carry an engine's last lines.
+    """
+
+    def __init__(self, send: Send, *, shows_logs: bool = False) -> None:
+        self._send = send
+        self._shows_logs = shows_logs
+        self.begun = False
+        self._is_events = False
+        self._failure: Callable[[SwapyardError], bytes] = SwapyardError.event
+        self._last = b"\n\n"  # bytes that were sent
+
+    async def begin(
+        self,
+        status: int,
+        headers: Headers,
+        failure: Callable[[SwapyardError], bytes] = SwapyardError.event,
+    ) -> None:
+        """`failure`: the event that ends an event stream which cannot be whole."""
+        self._failure = failure
+        self._is_events = is_events(headers)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self.begun = True
+
+    async def chunk(self, chunk: bytes) -> None:
+        self._last = (self._last + chunk[-4:])[-4:]
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def end(self, last: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        length = (b"content-length", str(len(body)).encode())
+        await self.begin(status, [*headers, length])
+        await self.end(body)
+
+    async def fail(self, error: SwapyardError) -> None:
+        """As JSON while there are no headers, in an event stream as its last event. Anything else
+        is broken off: half an answer must not look like a whole one."""
+        error = error if self._shows_logs else error.without_logs()
+        if not self.begun:
+            headers = [(k.encode(), v.encode()) for k, v in error.headers().items()]
+            await self.whole(error.status, headers, error.body())
+        elif self._is_events:
+            await self.end(self._end_of_half_an_event() + self._failure(error))
+
+    def _end_of_half_an_event(self) -> bytes:
+        """So that what was cut off does not swallow the error."""
+        return b"" if self._last.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
+
+
+async def in_openais_shape(request: Request, error: Exception) -> Response:
+    """Starlette's handler for our own errors and for its own."""
+    if isinstance(error, HTTPException):
+        error = NotFound(request.url.path, error.status_code)
+    assert isinstance(error, SwapyardError)
+    return Response(error.body(), error.status, error.headers())
+
+
+EXCEPTION_HANDLERS = {SwapyardError: in_openais_shape, HTTPException: in_openais_shape}

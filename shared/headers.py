@@ -1,0 +1,43 @@
+"""Headers as ASGI has them: pairs of bytes, names in lower case. What passes is listed here.
+
+Rule: a request that goes on and an answer that comes back are rebuilt from these lists, never
+copied, so nothing that is meant for one connection can reach the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Headers = list[tuple[bytes, bytes]]
+
+# What of a request goes on to an engine. Everything else (keys, cookies, hop-by-hop) stays here.
+REQUEST_HEADERS = frozenset(
+    {b"content-type", b"accept", b"user-agent", b"x-request-id", b"traceparent", b"tracestate"}
+)
+# What of an answer goes back.
+RESPONSE_HEADERS = frozenset(
+    {
+        b"content-type",
+        b"content-length",
+        b"content-encoding",
+        b"content-disposition",
+        b"cache-control",
+        b"retry-after",
+        b"x-should-retry",
+    }
+)
+
+
+def only(headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[bytes]) -> Headers:
+    return [header for header in headers if header[0] in allowed]
+
+
+def header(scope: Mapping[str, Any], name: bytes) -> str | None:
+    """The first of a request's headers of that name."""
+    found = next((value for key, value in scope["headers"] if key == name), None)
+    return None if found is None else found.decode("latin-1")
+
+
+def is_events(headers: Headers) -> bool:
+    return any(k == b"content-type" and v.startswith(b"text/event-stream") for k, v in headers)
