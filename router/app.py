@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
-from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from router.api.fleet import Fleet
@@ -17,7 +16,7 @@ from router.dispatch import Dispatch
 from router.limits import LineLimits
 from router.peer import Peer
 from router.request_id import RequestId
-from shared.answer import EXCEPTION_HANDLERS
+from shared.app import App
 from shared.gate import Guarded, guard
 from shared.wire import Pool
 
@@ -26,14 +25,14 @@ KEEPALIVE = 30.0  # seconds that an idle connection to a sidecar is kept; it wou
 log = structlog.get_logger()
 
 
-def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
+def make_app(config: RouterConfig, dispatch: Dispatch) -> App:
     aliases = {alias: id for id, model in config.models.items() for alias in model.aliases}
     peers = {sidecar.url: Peer.of(sidecar) for sidecar in config.sidecars}
     pool = Pool(KEEPALIVE)
     fleet, models = Fleet(dispatch, aliases), Models(dispatch, aliases)
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: App) -> AsyncIterator[None]:
         log.info("ready", listen=str(config.listen), boxes=[s.url for s in config.sidecars])
         yield
         dispatch.stop()
@@ -41,10 +40,10 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
 
     inference = Inference(config, dispatch, pool, peers, aliases)
     llama = LlamaServer(dispatch, pool, peers, aliases)
-    routes = [
+    routes = [  # the hottest first
+        Guarded("/v1/{path:path}", inference, "inference", methods=["POST"]),
         Guarded("/v1/models", models.every, "inference", "read"),
         Guarded("/v1/models/{model:path}", models.one, "inference", "read"),
-        Guarded("/v1/{path:path}", inference, "inference", methods=["POST"]),
         Guarded("/models", llama.models, "inference", "read"),
         Guarded("/models/sse", llama.events, "inference", "read"),
         Guarded("/props", llama.props, "inference", "read"),
@@ -54,11 +53,10 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> Starlette:
         Guarded("/healthz", fleet.healthz, "everyone"),
         Guarded("/readyz", fleet.readyz, "everyone"),
     ]
-    return Starlette(
+    return App(
         routes=guard(config.keys, routes),
         lifespan=lifespan,
         middleware=[Middleware(RequestId)],
-        exception_handlers=EXCEPTION_HANDLERS,
     )
 
 

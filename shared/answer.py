@@ -10,12 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Receive, Send
 
-from shared.errors import NotFound, SwapyardError, TooLarge
+from shared.errors import SwapyardError, TooLarge
 from shared.headers import Headers, is_events
 
 
@@ -117,14 +114,3 @@ class Answer:
     def _end_of_half_an_event(self) -> bytes:
         """So that what was cut off does not swallow the error."""
         return b"" if self._last.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
-
-
-async def in_openais_shape(request: Request, error: Exception) -> Response:
-    """Starlette's handler for our own errors and for its own."""
-    if isinstance(error, HTTPException):
-        error = NotFound(request.url.path, error.status_code)
-    assert isinstance(error, SwapyardError)
-    return Response(error.body(), error.status, error.headers())
-
-
-EXCEPTION_HANDLERS = {SwapyardError: in_openais_shape, HTTPException: in_openais_shape}

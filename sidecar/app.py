@@ -8,12 +8,11 @@ from dataclasses import asdict
 
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Lifespan
 
-from shared.answer import EXCEPTION_HANDLERS
+from shared.app import App
 from shared.auth import Key
 from shared.demand import Demand
 from shared.errors import (
@@ -37,10 +36,11 @@ def make_app(
     keys: Sequence[Key],
     supervisor: Supervisor,
     proxy: EngineProxy,
-    lifespan: Lifespan[Starlette],
-) -> Starlette:
+    lifespan: Lifespan[App],
+) -> App:
     sidecar = _Endpoints(supervisor)
-    routes = [
+    routes = [  # the hottest first
+        Guarded("/engines/{path:path}", proxy, "inference"),
         Guarded("/healthz", sidecar.healthz, "everyone"),
         Guarded("/readyz", sidecar.readyz, "everyone"),
         Guarded("/metrics", sidecar.metrics, "read"),
@@ -53,11 +53,8 @@ def make_app(
         Guarded("/models/{model:path}/load", sidecar.load, "admin", methods=["POST"]),
         Guarded("/models/{model:path}/unload", sidecar.unload, "admin", methods=["POST"]),
         Guarded("/demand/{router}", sidecar.demand, "inference", methods=["PUT"]),
-        Guarded("/engines/{path:path}", proxy, "inference"),
     ]
-    return Starlette(
-        routes=guard(keys, routes), lifespan=lifespan, exception_handlers=EXCEPTION_HANDLERS
-    )
+    return App(routes=guard(keys, routes), lifespan=lifespan)
 
 
 class _Endpoints:

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from shared.answer import EXCEPTION_HANDLERS
+from shared.app import App
 from shared.auth import Key
 from shared.gate import Guarded, guard
 from shared.status import LoadError, Phase
@@ -102,7 +101,7 @@ async def test_a_route_that_says_nothing_of_scopes_lets_nobody_in(keys: list[Jso
         [Key.model_validate(key | {"scopes": tuple(key["scopes"])}) for key in keys],
         [Route("/forgotten", nothing), Guarded("/empty", nothing), Guarded("/ok", nothing, "read")],
     )
-    app = httpx.ASGITransport(Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS))
+    app = httpx.ASGITransport(App(routes=routes))
     async with httpx.AsyncClient(
         transport=app, base_url="http://any", headers=bearer("all")
     ) as http:
