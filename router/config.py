@@ -105,8 +105,8 @@ class RouterConfig(Program):
 
     def priority(self, model: str, caller: Caller) -> int:
         """The model's and the key's together, within the bounds of each."""
-        settings = self.models.get(model, ModelConfig())
-        both = settings.priority + caller.priority
+        settings = self.models.get(model)
+        both = (settings.priority if settings else 0) + caller.priority
         return max(-HIGHEST_PRIORITY, min(both, HIGHEST_PRIORITY))
 
     def max_waiting_per_tenant(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,13 +19,15 @@ class RequestId:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._start = secrets.token_hex(8)  # of this router's run
+        self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         given = header(scope, HEADER)
-        id = scope[KEY] = given if given and is_sane_id(given) else secrets.token_hex(16)
+        id = scope[KEY] = given if given and is_sane_id(given) else self._new()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -33,6 +36,9 @@ class RequestId:
             await send(message)
 
         await self._app(scope, receive, send_with_id)
+
+    def _new(self) -> str:
+        return f"{self._start}-{next(self._numbers):x}"
 
 
 def request_id(scope: Scope) -> str:

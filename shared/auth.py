@@ -62,12 +62,19 @@ class Caller:
         return scope in self.scopes
 
 
+Known = tuple[bytes, Caller]  # the digest of a key, and who comes with it
+
 ANYBODY = Caller(None, frozenset())
 TRUSTED = Caller(None, frozenset(get_args(Scope)))  # where no keys are set
 
 
+def known(keys: Iterable[Key]) -> tuple[Known, ...]:
+    """Worked out once, because requests ask for nothing else."""
+    return tuple((key.sha256, key.caller()) for key in keys)
+
+
 def admit(
-    keys: Sequence[Key], headers: Iterable[tuple[bytes, bytes]], needs: Sequence[Need]
+    keys: Sequence[Known], headers: Iterable[tuple[bytes, bytes]], needs: Sequence[Need]
 ) -> Caller:
     """Any one of `needs` is enough; without one, nobody may. Unauthorized or Forbidden if not."""
     if "everyone" in needs:
@@ -78,7 +85,7 @@ def admit(
     return caller
 
 
-def _caller(keys: Sequence[Key], headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+def _caller(keys: Sequence[Known], headers: Iterable[tuple[bytes, bytes]]) -> Caller:
     shown = _shown(headers)
     if not shown:
         raise Unauthorized(
@@ -87,12 +94,12 @@ def _caller(keys: Sequence[Key], headers: Iterable[tuple[bytes, bytes]]) -> Call
     if len(shown) > 1:
         raise Unauthorized("The request shows two different keys: send one of them.")
     digest = hashlib.sha256(shown.pop()).digest()
-    known = [key for key in keys if hmac.compare_digest(key.sha256, digest)]
-    if not known:
+    callers = [caller for known, caller in keys if hmac.compare_digest(known, digest)]
+    if not callers:
         raise Unauthorized(
             "This key is not known here: check it, or ask whoever runs this server for one."
         )
-    return known[0].caller()
+    return callers[0]
 
 
 def _shown(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:

@@ -37,8 +37,9 @@ class Guarded(Route):
 
 def guard(keys: Sequence[auth.Key], routes: Sequence[Route]) -> Sequence[Route]:
     """The routes, each behind its gate."""
+    known = auth.known(keys)
     for route in routes:
-        route.app = _Gate(keys, getattr(route, "needs", ()), route.app)
+        route.app = _Gate(known, getattr(route, "needs", ()), route.app)
     return routes
 
 
@@ -49,7 +50,9 @@ def caller(scope: Scope) -> auth.Caller:
 
 
 class _Gate:
-    def __init__(self, keys: Sequence[auth.Key], needs: Sequence[auth.Need], app: ASGIApp) -> None:
+    def __init__(
+        self, keys: Sequence[auth.Known], needs: Sequence[auth.Need], app: ASGIApp
+    ) -> None:
         self._keys = keys
         self._needs = needs
         self._app = app

@@ -5,27 +5,38 @@ Prompts, answers and keys are never given to a logger.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from typing import TextIO
+from collections.abc import MutableMapping
+from typing import Any, TextIO
 
 import structlog
 
 
 def configure(stream: TextIO = sys.stderr) -> None:
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer()
-        if stream.isatty()
-        else structlog.processors.JSONRenderer(sort_keys=False)
+    watched = stream.isatty()
+    factory: Any = (
+        structlog.WriteLoggerFactory(stream)
+        if watched
+        else structlog.BytesLoggerFactory(stream.buffer)
     )
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            renderer,
+            structlog.dev.ConsoleRenderer() if watched else _as_json,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=factory,
+        cache_logger_on_first_use=True,  # there is a line for each request
     )
+
+
+# One encoder for all lines: `json.dumps` with any option makes a new one each time.
+_encode = json.JSONEncoder(default=repr).encode
+
+
+def _as_json(logger: object, method: str, event: MutableMapping[str, Any]) -> bytes:
+    return _encode(event).encode()

@@ -23,6 +23,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from shared import settings
+from shared.door import Door
 from shared.program import Program
 
 M = TypeVar("M", bound=settings.Settings)
@@ -92,7 +93,8 @@ async def serve(
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Door,
+        proxy_headers=False,  # nobody is believed about where a request comes from
         ws="none",
         lifespan="on",
         log_config=None,

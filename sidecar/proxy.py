@@ -50,7 +50,7 @@ class EngineProxy:
         try:
             model, path = self._where(scope)
             if is_look(scope["method"], path):
-                await self._look(model, receive, answer)
+                await self._look(model, scope, receive, answer)
             else:
                 await self._serve(model, path, scope, receive, answer)
         except Refused as refused:
@@ -79,7 +79,7 @@ class EngineProxy:
             target = quote(f"/{path}").encode()
             if scope["query_string"]:
                 target = b"%b?%b" % (target, scope["query_string"])
-            async with while_client_stays(receive):
+            with while_client_stays(scope):
                 await self._pass_on(launch, scope, target, body, answer)
 
     async def _pass_on(
@@ -100,10 +100,10 @@ class EngineProxy:
 
     # A look at it.
 
-    async def _look(self, model: str, receive: Receive, answer: Answer) -> None:
+    async def _look(self, model: str, scope: Scope, receive: Receive, answer: Answer) -> None:
         launch = self._supervisor.look(model)
         await read_body(receive, 0)
-        async with while_client_stays(receive):
+        with while_client_stays(scope):
             said = await self._slots(launch)
         try:
             body = json.dumps(slots.shown(said)).encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ class Inference:
         answer = Answer(send, shows_logs=caller(scope).may("read"))
         try:
             body = await read_body(receive, self.config.max_body)
-            async with while_client_stays(receive):
+            with while_client_stays(scope):
                 await self._serve(scope, id, body, answer)
         except ClientGone:
             log.info("client left", request=id, path=scope["path"])
@@ -69,7 +68,7 @@ class Inference:
         query = scope["query_string"].decode("latin-1")
         asked = read(scope["path_params"]["path"], query, body)
         model = await self._resolve(asked.name)
-        voice = self._voice(scope, asked, model)
+        voice = self._voice(scope, id, asked, model)
         came = caller(scope)
         priority = self.config.priority(model, came)
         with self.dispatch.place(model, priority, len(body), came.tenant) as place:
@@ -94,10 +93,10 @@ class Inference:
             await self.dispatch.boxes_heard()
             return names.resolve(name, line.models(), aliases, line.unheard())
 
-    def _voice(self, scope: Scope, asked: Call, model: str) -> Voice:
+    def _voice(self, scope: Scope, id: str, asked: Call, model: str) -> Voice:
         dialect = self._dialect(scope, model)
         stream = Stream(
-            id=f"chatcmpl-{secrets.token_hex(12)}",
+            id=f"chatcmpl-{id}",
             model=asked.name,
             created=int(time.time()),
             format=format_of(asked.path),

@@ -4,7 +4,7 @@ from hashlib import sha256
 
 import pytest
 
-from shared.auth import Caller, Key, Need, Scope, admit
+from shared.auth import Caller, Key, Need, Scope, admit, known
 from shared.errors import Forbidden, SwapyardError, Unauthorized
 
 SCOPES: tuple[Scope, ...] = ("inference", "read", "admin")
@@ -20,7 +20,7 @@ BEARER = (b"authorization", b"Bearer sk-reads")
 
 
 def come(*headers: tuple[bytes, bytes], needs: tuple[Need, ...] = ("read",)) -> Caller:
-    return admit(KEYS, headers, needs)
+    return admit(known(KEYS), headers, needs)
 
 
 def refused(*headers: tuple[bytes, bytes], needs: tuple[Need, ...] = ("read",)) -> SwapyardError:
