@@ -39,15 +39,16 @@ class Boxes:
             self._marked[model][key] = box
         return changed(before, box.marks)
 
+    def marked(self, model: str) -> Iterable[BoxView]:
+        """Those whose newest Status has something to say of it: all that hold it among them."""
+        return self._marked[model].values() if model in self._marked else ()
+
     def holding(self, model: str) -> list[BoxView]:
-        return [box for box in self._of(model) if box.holds(model)]
+        return [box for box in self.marked(model) if box.holds(model)]
 
     def failed(self, model: str) -> list[BoxView]:
         """Where its newest load has failed."""
-        return [box for box in self._of(model) if box.live and box.load_error(model)]
-
-    def _of(self, model: str) -> Iterable[BoxView]:
-        return self._marked[model].values() if model in self._marked else ()
+        return [box for box in self.marked(model) if box.live and box.load_error(model)]
 
 
 def changed(before: dict[str, Mark], after: dict[str, Mark]) -> list[str]:

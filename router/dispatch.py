@@ -7,6 +7,7 @@ are no locks.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -135,6 +136,7 @@ class Dispatch:
     def __init__(self, limits: LineLimits, boxes: list[str], optional: Iterable[str] = ()) -> None:
         self.line = Line(limits, boxes, optional)
         self.id = secrets.token_hex(8)  # of this router, new at each start
+        self._numbers = itertools.count()  # of requests
         self._places: dict[str, Place] = {}
         self._all_heard = asyncio.Event()
         self._idle = asyncio.Event()  # nobody waits and nobody is served
@@ -161,11 +163,13 @@ class Dispatch:
     @contextmanager
     def place(self, model: str, priority: int, size: int, tenant: str) -> Iterator[Place]:
         """A place in the line, given back when the block ends for whatever reason."""
-        ticket = Ticket(secrets.token_hex(8), model, time.monotonic(), priority, size, tenant)
+        now = time.monotonic()
+        # Numbers as long as each other: who came first is before who came in the same instant.
+        ticket = Ticket(f"{next(self._numbers):012x}", model, now, priority, size, tenant)
         place = self._places[ticket.id] = Place(self, ticket)
         self._idle.clear()
         try:
-            self.act(self.line.arrived(ticket, time.monotonic()))
+            self.act(self.line.arrived(ticket, now))
             yield place
         finally:
             del self._places[ticket.id]
@@ -212,8 +216,9 @@ class Dispatch:
                     self._places[ticket.id].hear(None)
             elif (place := self._places.get(effect.ticket.id)) is not None:
                 place.hear(effect)
-        for box in self.line.take_touched() & self._watchers.keys():
-            self._watchers[box]()
+        if touched := self.line.take_touched():
+            for box in touched & self._watchers.keys():
+                self._watchers[box]()
         self._alarm.set(self.line.deadline(time.monotonic()))
 
     def _tick(self) -> None:

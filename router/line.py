@@ -1,6 +1,7 @@
 """The line: who is served where, who is next, who is told what.
 
-Rule 1: every such decision is made in `_settle`, and nowhere else.
+Rule 1: every such decision is made in `_settle`, and nowhere else; who finds nobody before it and
+a free slot goes at once where `_settle` would send it.
 Rule 2: this file does no I/O, reads no clock and never awaits.
 
 Methods are named after what happened and return what to do about it. What is known of a box is
@@ -25,7 +26,6 @@ from router.queue import Queue, Ticket
 from router.story import Story, Tell, served_on, story_of
 from router.view import BoxView
 from shared.demand import ModelDemand
-from shared.errors import SwapyardError
 from shared.status import Catalogue, Status
 
 
@@ -49,8 +49,14 @@ class Line:
     # What happens.
 
     def arrived(self, ticket: Ticket, now: float) -> list[Effect]:
-        full = self._full(ticket, now)
-        if full is not None:
+        if self._closing:
+            return [Fail(ticket, shutting_down())]
+        box = self._free(ticket.model)
+        if box is not None and ticket.model not in self._queues:
+            self._crowd.pass_through(ticket)
+            return [self._send(ticket, box)]
+        full = over_limit(ticket, self._crowd, self._stories, self._limits, now)
+        if full is not None and box is None:
             return [Fail(ticket, full)]
         self._crowd.join(ticket)
         return self._settle([ticket.model], now)
@@ -64,7 +70,7 @@ class Line:
             self._crowd.over(ticket)
         else:
             self._leave(ticket)
-        return self._settle([ticket.model], now)
+        return self._settle([ticket.model], now) if ticket.model in self._queues else []
 
     def refused(self, ticket: Ticket, boot: str, seq: int, now: float) -> list[Effect]:
         """The box did not take it: back to its place, and to that box only after newer news."""
@@ -191,7 +197,8 @@ class Line:
 
     def take_touched(self) -> set[str]:
         """The boxes whose demand may have changed since this was last asked."""
-        touched, self._placing.touched = self._placing.touched, set()
+        if touched := self._placing.touched:
+            self._placing.touched = set()
         return touched
 
     def deadline(self, now: float) -> float:
@@ -216,16 +223,22 @@ class Line:
         behind those for other models."""
         effects: list[Effect] = []
         while model in self._queues:
-            box = least_taken(model, self._boxes.holding(model))
+            box = self._free(model)
             if box is None:
                 break
-            reason = "loaded" if model in self._loaded_for else "resident"
-            ticket = self._crowd.serve(model)
-            box.took(ticket)
-            self._served_at[ticket.id] = (ticket, box.key)
-            effects.append(Send(ticket, box.key, reason))
+            effects.append(self._send(self._crowd.serve(model), box))
         self._forget(model)
         return effects
+
+    def _free(self, model: str) -> BoxView | None:
+        """Where one who comes next may be served."""
+        return least_taken(model, self._boxes.marked(model))
+
+    def _send(self, ticket: Ticket, box: BoxView) -> Send:
+        box.took(ticket)
+        self._served_at[ticket.id] = (ticket, box.key)
+        reason = "loaded" if ticket.model in self._loaded_for else "resident"
+        return Send(ticket, box.key, reason)
 
     def _fail(self, model: str, now: float) -> list[Effect]:
         """Those who waited too long, and those whose load has failed wherever it may be tried."""
@@ -261,15 +274,6 @@ class Line:
             self._loaded_for.add(model)
         told = before is not None and before.key == story.key
         return [] if told else [News(model)]
-
-    # Failures.
-
-    def _full(self, ticket: Ticket, now: float) -> SwapyardError | None:
-        if self._closing:
-            return shutting_down()
-        if least_taken(ticket.model, self._boxes.holding(ticket.model)) is not None:
-            return None  # it will not wait
-        return over_limit(ticket, self._crowd, self._stories, self._limits, now)
 
     # The line itself.
 

@@ -171,11 +171,13 @@ def soonest(model: str, among: Sequence[Offer]) -> Offer:
 
 def least_taken(model: str, boxes: Iterable[BoxView]) -> BoxView | None:
     """Of boxes that have it ready and a free slot, the one with the lowest share of taken ones."""
-    free = [(box.share_taken(model), box) for box in boxes if box.free_slots(model) > 0]
-    if not free:
-        return None
-    least = min(share for share, _ in free)
-    return min((box for share, box in free if share == least), key=lambda box: affinity(model, box))
+    free = [box for box in boxes if box.free_slots(model) > 0]
+    if len(free) < 2:
+        return free[0] if free else None
+    shares = [(box.share_taken(model), box) for box in free]
+    least = min(share for share, _ in shares)
+    ties = (box for share, box in shares if share == least)
+    return min(ties, key=lambda box: affinity(model, box))
 
 
 def affinity(model: str, box: BoxView) -> bytes:

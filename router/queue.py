@@ -38,12 +38,13 @@ def _arrival(ticket: Ticket) -> tuple[float, str]:
 class Queue:
     # By priority and tenant, each in order of arrival; none of them empty.
     _rows: dict[tuple[int, str], list[Ticket]] = field(default_factory=dict)
+    _in_rows: int = 0  # tickets: of many tenants they are not counted one by one
     _turns: defaultdict[int, Turns] = field(default_factory=lambda: defaultdict(Turns))
     _serving: dict[str, Order] = field(default_factory=dict)  # by id: as what it was served
     _back: dict[str, tuple[Order, Ticket]] = field(default_factory=dict)  # the refused
 
     def __len__(self) -> int:
-        return sum(len(row) for row in self._rows.values()) + len(self._back)
+        return self._in_rows + len(self._back)
 
     def __iter__(self) -> Iterator[Ticket]:
         rows = [[(self._order(t, n), t) for n, t in enumerate(row)] for row in self._rows.values()]
@@ -63,7 +64,15 @@ class Queue:
         row = self._rows.setdefault((ticket.priority, ticket.tenant), [])
         if not row:
             self._turns[ticket.priority].joined(ticket.tenant)
+        self._in_rows += 1
         insort(row, ticket, key=_arrival)
+
+    def pass_through(self, ticket: Ticket) -> None:
+        """As if it had been added and served: nobody else waits."""
+        turns = self._turns[ticket.priority]
+        turns.joined(ticket.tenant)
+        self._serving[ticket.id] = self._order(ticket)
+        turns.served(ticket.tenant)
 
     def serve(self) -> Ticket:
         """Take out who is next."""
@@ -87,6 +96,7 @@ class Queue:
             return
         row = self._rows[ticket.priority, ticket.tenant]
         del row[bisect_left(row, _arrival(ticket), key=_arrival)]
+        self._in_rows -= 1
         if not row:
             del self._rows[ticket.priority, ticket.tenant]
 

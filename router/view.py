@@ -100,9 +100,9 @@ class BoxView:
         A snapshot may be older than what was sent last, or newer than a release that is heard
         here only now: never are more sent than there are slots."""
         known = self.of(model)
-        if not self.live or known is None or known.phase is not Phase.READY:
+        if known is None or known.phase is not Phase.READY:
             return 0
-        if model in self._refused:
+        if self.lost_at is not None or model in self._refused:
             return 0
         free = known.slots - known.in_flight
         if known.routers > 1:

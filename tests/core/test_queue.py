@@ -106,3 +106,19 @@ def test_after_any_history_the_queue_agrees_with_a_sorted_list() -> None:
         assert sum(queue.waiting().values()) == len(queue) == len(inside)
         if inside:
             assert queue.oldest() == min(one.arrived for one in inside)
+
+
+def test_who_passes_through_an_empty_queue_leaves_it_as_if_it_had_waited_in_it() -> None:
+    rng, passed, waited = random.Random(2), Queue(), Queue()
+    served: list[Ticket] = []
+    for n in range(300):
+        one = ticket(str(n), arrived=n, priority=rng.randrange(2), tenant=rng.choice("abc"))
+        passed.pass_through(one)
+        waited.add(one)
+        assert waited.serve() == one
+        served.append(one)
+        while served and rng.random() < 0.5:
+            over = served.pop(rng.randrange(len(served)))
+            passed.over(over)
+            waited.over(over)
+        assert passed == waited
