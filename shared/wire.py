@@ -182,7 +182,8 @@ def request_head(
     lines += [b"%b: %b\r\n" % header for header in headers]
     lines.append(b"content-length: %d\r\n\r\n" % length)
     head = b"".join(lines)
-    if head.count(b"\n") != len(headers) + 4 or b"\0" in head or b" " in target:
+    ends = len(headers) + 4
+    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head or b" " in target:
         raise ValueError("a header or the target holds a line's end, a NUL or a space")
     return head
 
