@@ -1,4 +1,8 @@
-"""Wakes a shell at the deadline of its core."""
+"""Wakes a shell at the deadline of its core.
+
+A core's deadline moves with almost every request, and mostly to later: then the timer that runs is
+left as it is, and looks again when it fires.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,33 @@ class Alarm:
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
+        self._at = math.inf
+        self._looks_at = math.inf  # when the timer fires
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, at: float) -> None:
         """A moment that has passed is now; infinity is never."""
-        self.cancel()
-        if at < math.inf:
-            wait = max(0.0, at - time.monotonic())
-            self._handle = asyncio.get_running_loop().call_later(wait, self._ring)
+        self._at = at
+        if at < self._looks_at:
+            self._start()
 
     def cancel(self) -> None:
+        self._at = self._looks_at = math.inf
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+
+    def _start(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._looks_at = self._at
+        wait = max(0.0, self._at - time.monotonic())
+        self._handle = asyncio.get_running_loop().call_later(wait, self._look)
+
+    def _look(self) -> None:
+        self._handle, self._looks_at = None, math.inf
+        if time.monotonic() >= self._at:
+            self._at = math.inf
+            self._ring()
+        elif self._at < math.inf:
+            self._start()
