@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 from shared.demand import Demand
 from shared.status import Phase
@@ -50,6 +49,7 @@ class Box:
         self.demands = Demands(frozenset(models))
         self.inventory = Inventory(self.engines, self.demands, self.ledger, rules)
         self._replan_at = math.inf
+        self._settled_until = -math.inf  # if nothing happens before
         self.supplied(capacity)
 
     # What happens.
@@ -90,11 +90,11 @@ class Box:
 
     def release(self, model: str, began: float, now: float) -> list[Do]:
         engine = self.engines[model]
-        was_full = engine.machine.in_flight >= engine.model.slots
-        wanted = model in self.inventory.wants() or model in self.demands.due(now)
-        effects = engine.release(began, now, wanted=wanted)
+        self.news |= engine.machine.in_flight >= engine.model.slots  # it has a free slot again
+        effects = engine.release(began, now, wanted=self.inventory.is_wanted(model, now))
         self.changed = True
-        self.news |= was_full
+        if not effects and self._stays_as_it_is(engine, now):
+            return []
         return self._settle(now, self._do(engine, effects))
 
     def saw(self, model: str, fact: Fact, now: float, exit: Exit | None = None) -> list[Do]:
@@ -126,7 +126,7 @@ class Box:
 
     def tick(self, now: float) -> list[Do]:
         effects = []
-        for engine in list(self.inventory.running.values()):
+        for engine in list(self.inventory.moving.values()):
             if now >= engine.machine.deadline:
                 engine.because = f"{engine.machine.phase} took too long"
                 effects += self._tell(engine, Fact.OVERDUE, now)
@@ -134,9 +134,8 @@ class Box:
 
     def deadline(self, now: float) -> float:
         """When to call `tick` if nothing happens before."""
-        machines = (engine.machine.deadline for engine in self.inventory.running.values())
-        ends = (self._replan_at, self.ledger.deadline, self.demands.deadline(now))
-        return min(*ends, *machines)
+        phases = [engine.machine.deadline for engine in self.inventory.moving.values()]
+        return min(self._replan_at, self.ledger.deadline, self.demands.deadline(now), *phases)
 
     # By hand.
 
@@ -215,12 +214,19 @@ class Box:
             self.news = True
         return {model: want for model, want in wants.items() if model not in hopeless}
 
+    def _stays_as_it_is(self, engine: Engine, now: float) -> bool:
+        """Whether the planner would find nothing new, as at the end of most requests."""
+        if self.waits or self.switches or now >= self._settled_until:
+            return False
+        return not engine.may_expire and self.inventory.rests
+
     def _carry_out(self, decided: Plan, wants: Collection[str], now: float) -> list[Do]:
         stuck = [w.model for w in decided.waits if w.stuck and w.model in wants]
         self.news |= self.ledger.waits_for_others(stuck, now)
         self.news |= [w.model for w in decided.waits] != [w.model for w in self.waits]
         self.waits = decided.waits
         self._replan_at = decided.deadline
+        self._settled_until = min(self._replan_at, self.demands.deadline(now))
         done: list[Do] = []
         for keep in decided.keeps:
             done += self._tell(self._decided(keep.model, keep.because), Fact.KEPT, now)
@@ -279,12 +285,7 @@ class Box:
 
     def _send_away(self, engine: Engine, now: float, because: str) -> list[Do]:
         """By hand: it does not go back, whoever else it makes room for."""
-        id = engine.model.id
-        self.demands.by_hand.pop(id, None)
-        self.inventory.claims = tuple(
-            replace(claim, victims=tuple(v for v in claim.victims if v != id))
-            for claim in self.inventory.claims
-        )
+        self.inventory.sent_away(engine.model.id)
         return self._let_go(engine, now, because)
 
     def _let_go(self, engine: Engine, now: float, because: str) -> list[Do]:

@@ -60,22 +60,28 @@ class _Router:
     ttl: float
     models: Mapping[str, ModelDemand]
     arrived: Counter[str] = field(default_factory=Counter)  # admitted or refused here, by model
+    # Of those models, who waits: how many by priority, and when the oldest arrived.
+    waits: dict[str, tuple[Mapping[int, int], float]] = field(default_factory=dict)
     announced: dict[str, float] = field(default_factory=dict)  # when `sent` last rose
     oldest: dict[str, float] = field(default_factory=dict)  # as it was last told, by model
     returned: set[str] = field(default_factory=set)  # refused here since the last message
     refused_at: dict[str, float] = field(default_factory=dict)  # the last time, by model
+    marked_at: float = -math.inf  # the newest of the times when something was due
 
-    def note_oldest(self) -> None:
-        for model, wanted in self.models.items():
-            if any(wanted.waiting.values()):
-                self.oldest[model] = self.heard - wanted.oldest_s
+    def note_waits(self) -> None:
+        self.waits = {
+            model: (wanted.waiting, self.heard - wanted.oldest_s)
+            for model, wanted in self.models.items()
+            if any(wanted.waiting.values())
+        }
+        self.oldest |= {model: oldest for model, (_, oldest) in self.waits.items()}
 
     def waiting(self) -> Iterator[tuple[str, Mapping[int, int], float]]:
         """By model: how many by priority, and when the oldest arrived."""
-        for model, wanted in self.models.items():
-            if any(wanted.waiting.values()):
-                yield model, wanted.waiting, self.heard - wanted.oldest_s
-            elif model in self.returned:
+        for model, (waiting, oldest) in self.waits.items():
+            yield model, waiting, oldest
+        for model in self.models if self.returned else ():
+            if model in self.returned and model not in self.waits:
                 yield model, {0: 1}, self.oldest.get(model, self.heard)
 
     def due(self, model: str, now: float) -> int:
@@ -89,6 +95,8 @@ class _Router:
 
     def dues(self, now: float) -> Iterator[tuple[str, int, float]]:
         """By model: how many are due, and when that ends at the latest."""
+        if now >= self.marked_at + ON_THE_WIRE:
+            return
         for model in self.models.keys() & {*self.announced, *self.refused_at}:
             if count := self.due(model, now):
                 marks = (self.announced.get(model), self.refused_at.get(model))
@@ -113,13 +121,12 @@ class Demands:
         for model, wanted in models.items():
             before = known.models.get(model)
             if wanted.sent > (before.sent if before else 0):
-                known.announced[model] = now
+                known.announced[model] = known.marked_at = now
         known.seq, known.heard, known.ttl, known.models = demand.seq, now, demand.ttl_s, models
         known.returned.clear()
-        for model, wanted in models.items():
-            if any(wanted.waiting.values()):
-                known.refused_at.pop(model, None)
-        known.note_oldest()
+        known.note_waits()
+        for model in known.waits:
+            known.refused_at.pop(model, None)
         return True
 
     def _heard_first(
@@ -130,7 +137,7 @@ class Demands:
             return False
         known = _Router(demand.seq, now, demand.ttl_s, models)
         known.arrived.update({m: d.sent for m, d in models.items()})
-        known.note_oldest()
+        known.note_waits()
         self._routers[router] = known
         return True
 
@@ -144,8 +151,9 @@ class Demands:
         meanwhile the engine that it was meant for must not look as if nobody wanted it."""
         self.admitted(router, model)
         if router in self._routers:
-            self._routers[router].returned.add(model)
-            self._routers[router].refused_at[model] = now
+            known = self._routers[router]
+            known.returned.add(model)
+            known.refused_at[model] = known.marked_at = now
 
     def forget_silent(self, now: float) -> bool:
         """Drop routers that have not been heard within their time. True if there were any."""
@@ -174,6 +182,13 @@ class Demands:
             routers = so_far.routers + (not by_hand)
             wants[model] = Want(together, min(oldest, so_far.oldest), routers)
         return wants
+
+    def wanted(self) -> Iterator[str]:
+        """The models for which somebody waits, also for what cannot be; some of them twice."""
+        for known in self._routers.values():
+            yield from known.waits
+            yield from known.returned
+        yield from self.by_hand
 
     def due(self, now: float) -> dict[str, int]:
         due: Counter[str] = Counter()

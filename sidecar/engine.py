@@ -131,6 +131,11 @@ class Engine:
         keep = self.model.keep_alive if self.keep_alive is None else self.keep_alive
         return max(self.machine.last_used + keep, self.machine.ready_at + self.least_stay)
 
+    @property
+    def may_expire(self) -> bool:
+        """Nobody uses it, and it is not kept for ever."""
+        return not self.machine.in_flight and self.expires_at < math.inf
+
     def asked(self, now: float) -> None:
         """Somebody wants it."""
         self.habits.asked(grace(self.load_s, self.history.stop or 0.0), now)

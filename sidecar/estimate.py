@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from shared.status import EtaSource, LoadSource, ProgressSource
 
@@ -40,6 +41,7 @@ def newest(before: tuple[float, ...], one: float) -> tuple[float, ...]:
     return (*before, round(one, 4))[-KEPT:]
 
 
+@lru_cache(maxsize=256)  # asked for again and again, of a few models
 def middle(measured: tuple[float, ...]) -> float | None:
     return statistics.median(measured) if measured else None
 

@@ -26,6 +26,7 @@ class Inventory:
     ) -> None:
         self.engines = engines
         self.running: dict[str, Engine] = {}  # those that have a process
+        self.moving: dict[str, Engine] = {}  # of those, the ones that do not stay as they are
         self.capacity: Bytes = {}  # what engines may take, by pool
         self.claims: tuple[Claim, ...] = ()
         self.obstacles: Mapping[str, Exit] = {}  # models that cannot be started, and why
@@ -56,6 +57,31 @@ class Inventory:
         if phase is Phase.READY:
             engine.dismissed = False
             self.left_out = [other for other in self.left_out if other != id]
+        if phase in (Phase.READY, Phase.IDLE):
+            self.moving.pop(id, None)
+        else:
+            self.moving[id] = engine
+
+    def sent_away(self, id: str) -> None:
+        """By hand: nobody waits for it by hand any more, and it goes for its own sake."""
+        self._demands.by_hand.pop(id, None)
+        self.claims = tuple(
+            replace(claim, victims=tuple(v for v in claim.victims if v != id))
+            for claim in self.claims
+        )
+
+    @property
+    def rests(self) -> bool:
+        """Whether all are here that somebody waits for, or that belong here: where no switch is
+        under way, a plan could do no more then than let those go whose time is over."""
+        wanted = (*self._standbys, *self._demands.wanted())
+        return all(model in self.running for model in wanted)
+
+    def is_wanted(self, model: str, now: float) -> bool:
+        """By somebody who waits for it, or whose request is on its way."""
+        if model in self._demands.wanted() and model in self.wants():
+            return True
+        return model in self._demands.due(now)
 
     def plan(self, wants: Mapping[str, Want], now: float) -> Plan:
         """What the planner makes of it."""

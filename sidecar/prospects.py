@@ -48,8 +48,11 @@ class Outlook:
         if matters != self._of or facts.now >= self._at + GOOD_FOR:
             self._of, self._at = matters, facts.now
             self._all = prospects(facts, candidates())
-        waiting = {model: facts.candidates[model] for model in facts.wants}
-        return self._all | prospects(facts, waiting)
+        here = {m: facts.residents[m] for m in facts.wants if m in facts.residents}
+        coming = {m: r for m, r in here.items() if r.phase not in LEAVING}
+        known = {m: Prospect(max(0.0, r.ready_at - facts.now)) for m, r in coming.items()}
+        waiting = {m: facts.candidates[m] for m in facts.wants if m not in known}
+        return self._all | known | (prospects(facts, waiting) if waiting else {})
 
 
 def _what_matters(facts: Facts) -> object:
