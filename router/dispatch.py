@@ -110,6 +110,12 @@ class Place:
         finally:
             self.on_lost = None
 
+    @property
+    def box(self) -> str:
+        """The name of the box whose turn it is."""
+        assert self.sent is not None
+        return self._dispatch.line.boxes[self.sent.box].name
+
     def served_name(self) -> str:
         """What the engine whose turn it is knows the model by."""
         assert self.sent is not None

@@ -21,6 +21,7 @@ from router.failures import fell_silent, no_stream, not_let_in
 from router.peer import Peer
 from router.progress import interval, served, switching
 from router.voice import Voice
+from shared import sse
 from shared.answer import Answer
 from shared.errors import EngineFailed, SwapyardError
 from shared.headers import RESPONSE_HEADERS, Headers, is_events, only
@@ -94,14 +95,16 @@ class Relay:
                 await self._pass_on(response)
         except WireError as error:
             raise died(error) from None
+        except sse.EventTooLarge as error:
+            raise EngineFailed(str(error), code="event_too_large") from None
         except BoxLost:
-            raise fell_silent(self._place.tell().box or "") from None
+            raise fell_silent(self._place.box) from None
 
     def summary(self) -> dict[str, object]:
         """For the log: one line per request, and nothing of what it said."""
         place = self._place
         return {
-            "box": place.tell().box,
+            "box": place.box,
             "reason": place.sent.reason if place.sent else None,
             "waited_ms": round(self._waited * 1000),
             "status": self._status,
@@ -160,7 +163,7 @@ class Relay:
             return None
         if response.get(b"www-authenticate") is not None:  # no engine's answer has that
             response.close()
-            raise not_let_in(self._place.tell().box or turn.box)
+            raise not_let_in(self._place.box)
         if refusal is not None:
             self._place.refused(*refusal)
             return None
@@ -191,7 +194,10 @@ class Relay:
             await self._tell()
         else:
             raise no_stream(response.status, await response.first_bytes(ERROR_LIMIT))
+        gauge = sse.Gauge() if is_events(headers) else None
         while chunk := await response.read():
+            if gauge is not None:
+                gauge.feed(chunk)
             for piece in self._voice.answers(chunk, time.time()):
                 await self._answer.chunk(piece)
         await self._answer.end(self._voice.ends(time.time()))
@@ -201,7 +207,7 @@ class Relay:
         sent = self._place.sent
         assert sent is not None
         said = {
-            "x-swapyard-box": self._place.tell().box or "",
+            "x-swapyard-box": self._place.box,
             "x-swapyard-model": self._place.ticket.model,
             "x-swapyard-reason": sent.reason,
             "x-swapyard-wait-ms": str(round(self._waited * 1000)),

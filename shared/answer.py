@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from shared.errors import SwapyardError, TooLarge
 from shared.headers import Headers, is_events
 from shared.interrupt import Interrupt
+from shared.sse import ENDS
 
 
 class ClientGone(Exception):
@@ -100,6 +101,10 @@ class Answer:
         elif self._is_events:
             await self.end(self._end_of_half_an_event() + self._failure(error))
 
+    @property
+    def in_half_an_event(self) -> bool:
+        return self._is_events and not self._last.endswith(ENDS)
+
     def _end_of_half_an_event(self) -> bytes:
         """So that what was cut off does not swallow the error."""
-        return b"" if self._last.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
+        return b"\n\n" if self.in_half_an_event else b""

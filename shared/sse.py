@@ -44,6 +44,30 @@ def comment(text: str) -> bytes:
     return (": " + " ".join(text.split()) + "\n").encode()
 
 
+ENDS = (b"\n\n", b"\n\r\n", b"\n\r", b"\r\r")  # of an event, whatever ends its lines
+
+
+class Gauge:
+    """How long the newest event is, of a stream whose bytes are passed on as they come. Raises
+    EventTooLarge, which nobody could hold."""
+
+    def __init__(self, limit: int = MAX_EVENT) -> None:
+        self._limit = limit
+        self._size = 0
+        self._last = b""  # an end may be cut anywhere
+
+    def feed(self, chunk: bytes) -> None:
+        if chunk.endswith(ENDS):
+            self._size, self._last = 0, b""
+            return
+        seen = self._last + chunk
+        ends = max(seen.rfind(end) + len(end) if end in seen else 0 for end in ENDS)
+        self._size = len(seen) - ends if ends else self._size + len(chunk)
+        self._last = seen[max(ends, len(seen) - 3) :]
+        if self._size > self._limit:
+            raise EventTooLarge(f"an event of more than {self._limit} bytes")
+
+
 class Decoder:
     """Bytes in, cut anywhere; complete events out."""
 

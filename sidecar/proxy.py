@@ -23,7 +23,7 @@ from shared.errors import (
     SwapyardError,
 )
 from shared.headers import REQUEST_HEADERS, RESPONSE_HEADERS, Headers, header, only
-from shared.wire import Deadlines, Origin, Pool, Response, Silent, WireError
+from shared.wire import BrokenOff, Deadlines, Origin, Pool, Response, Silent, WireError
 from sidecar.engines.launch import Launch
 from sidecar.paths import SLOTS, is_inference, is_look, split
 from sidecar.supervisor import Refused, Supervisor
@@ -143,6 +143,8 @@ async def _relay(response: Response, answer: Answer) -> None:
     await answer.begin(response.status, only(response.headers, RESPONSE_HEADERS))
     while chunk := await response.read():
         await answer.chunk(chunk)
+    if not response.framed and answer.in_half_an_event:
+        raise BrokenOff("it was closed in the middle of an event")
     await answer.end()
 
 

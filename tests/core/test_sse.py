@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.sse import Decoder, Event, EventTooLarge, comment, encode
+from shared.sse import Decoder, Event, EventTooLarge, Gauge, comment, encode
 
 # What `str.splitlines` splits on, and more that is easily got wrong.
 ODD = "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e\x00\ufeff é😀:"
@@ -147,3 +147,29 @@ def test_a_stream_of_nothing_but_heartbeats_may_go_on_for_ever() -> None:
 @pytest.mark.parametrize("text", ["a\nb", "a\r\n\r\nb", " a  b\n", "a\u2028b"])
 def test_a_comment_is_one_line_whatever_it_says(text: str) -> None:
     assert comment(text) == b": a b\n"
+
+
+# An event that is passed on as it comes.
+
+
+def gauged(limit: int, *chunks: bytes) -> None:
+    gauge = Gauge(limit)
+    for chunk in chunks:
+        gauge.feed(chunk)
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\r\n\n"])
+@pytest.mark.parametrize("cut", [1, 2, 3, 5, 7, 100])
+def test_a_long_stream_of_short_events_is_never_too_large(end: bytes, cut: int) -> None:
+    stream = (b"data: 12345" + end) * 50
+    gauged(20, *(stream[at : at + cut] for at in range(0, len(stream), cut)))
+
+
+@pytest.mark.parametrize("cut", [1, 2, 7, 100])
+@pytest.mark.parametrize("before", [b"", b"data: 1\n\n", b"data: 1\r\n\r\n"])
+def test_an_event_that_grows_beyond_the_limit_is_noticed_wherever_it_is_cut(
+    before: bytes, cut: int
+) -> None:
+    stream = before + b"x" * 21
+    with pytest.raises(EventTooLarge, match="20 bytes"):
+        gauged(20, *(stream[at : at + cut] for at in range(0, len(stream), cut)))
