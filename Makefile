@@ -27,7 +27,7 @@ check: install ## format, lint and types
 	$(BIN)/mypy
 
 test: test-core ## every test; the pure cores with full coverage
-	$(BIN)/python -m pytest -q tests/project tests/http tests/e2e
+	$(BIN)/python -m pytest -q tests/project tests/http tests/e2e tests/faults
 
 test-core: install ## the pure cores, in seconds
 	$(BIN)/coverage run -m pytest -q tests/core

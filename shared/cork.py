@@ -13,7 +13,7 @@ HIGH_WATER = 64 * 2**10  # bytes that are not kept back for more
 
 
 class Corked:
-    """As much of a transport as uvicorn's protocols use."""
+    """As much of a transport as uvicorn's protocols and our door use."""
 
     __slots__ = ("_kept", "_loop", "_size", "_transport", "is_closing")
 
@@ -39,6 +39,13 @@ class Corked:
         if self._kept:
             kept, self._kept, self._size = self._kept, [], 0
             self._transport.write(kept[0] if len(kept) == 1 else b"".join(kept))
+
+    def get_write_buffer_size(self) -> int:
+        return self._size + self._transport.get_write_buffer_size()
+
+    def write_eof(self) -> None:
+        self.flush()
+        self._transport.write_eof()
 
     def close(self) -> None:
         self.flush()

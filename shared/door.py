@@ -1,40 +1,336 @@
-"""The server's side of every connection: uvicorn's protocol, and what it leaves to others."""
+"""The door of both programs: uvicorn's HTTP/1.1, with the patience and the limits that it lacks.
+
+What is not whole in time, too large, or could be read in two ways is answered in OpenAI's shape,
+and that is the last that its connection hears; `head.py` decides which heads are taken,
+`patience.py` how long a client is waited for. Who takes nothing, or says that nothing more will
+come, has left, and the application that serves it is told at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import math
+import urllib.parse
+from typing import Any, Final, NoReturn
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
 
+from shared import head, patience
 from shared.cork import Corked
+from shared.errors import InvalidRequest, RequestTimeout, SwapyardError
+from shared.exchange import LEAVING, Bell, Exchange, Flow, Leaving, OldExchange
+from shared.vigil import Vigil
 
-Leaving = Callable[[], None] | None
+WRITE_BUFFER = 64 * 1024  # bytes of answers that wait for a client
+LINGER = 64 * 2**20  # bytes that are thrown away, so that a client that sends them hears why
+PIPELINED = 16  # requests that wait for the answers before theirs
+
+NOTHING: Final = 0  # of a message has come
+HEAD: Final = 1
+BODY: Final = 2
+
+NO_HTTP = InvalidRequest("The request is not valid HTTP/1.1.", code="invalid_request")
+FLOOD = InvalidRequest(
+    "The body of the request is hardly anything but the framing of its chunks.",
+    code="invalid_request",
+)
+
+log = structlog.get_logger()
 
 
 class Door(HttpToolsProtocol):
-    _left: Leaving = None
+    cycle: Exchange  # the newest one
     _corked: Any
 
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        limits: patience.Limits = patience.DEFAULT,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.limits = limits
+        self.pipeline = None  # type: ignore[assignment]  # `_queue` takes its place
+        self._answering: Exchange | None = None
+        self._queue: list[Exchange] = []  # pipelined
+        self._reading = self._watched = NOTHING
+        self._read = 0  # bytes of this read, for a message that begins with it
+        self._alone = True  # so did this one
+        self._came = 0  # bytes with it and since
+        self._body = 0  # bytes
+        self._begun = 0.0  # when we began to wait for what is being read
+        self._held = False  # we did not read on, for the application did not
+        self._why: SwapyardError | None = NO_HTTP  # the parser stops
+        self._deaf = False  # whatever comes now is thrown away
+        self._last_word: bytes | None = None
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._corked = Corked(transport)
         super().connection_made(self._corked)
+        self.flow = Flow(self._corked)
+        unsent = self._corked.get_write_buffer_size
+        self._vigil = Vigil(self.loop, self.limits, self._overdue, unsent, self._drop)
+        self._vigil.wait_for(self.limits.head)
+
+    # What comes in.
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            self._throw_away(len(data))
+            return
+        if self._reading == NOTHING:
+            self._read = len(data)
+        else:
+            self._read = 0
+            self._came += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as pause:
+            self._ignore_upgrade(data[pause.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(self._why)
+        else:
+            if self._reading != NOTHING:
+                self._not_whole_yet()
+            elif self._answering is not None:
+                self._vigil.deadline = math.inf
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._reading = HEAD
+        self._watched = NOTHING
+        self._alone = self._read > 0
+        self._came = self._read
+        self._read = 0
+        self._body = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._reading == HEAD:  # and no trailer, which nobody here reads
+            name = head.NAMES.get(name) or name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._left = None
-        self.scope["extensions"] = {"swapyard.leaving": self._leaving}  # type: ignore[dict-item]
-        super().on_headers_complete()
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        rarely = self._came > head.HEAD or not self._alone
+        size = head.size_of(self.url, self.headers) if rarely else 0
+        if why := head.refusal(method, version, self.url, self.headers, size):
+            self._stop(why)
+        if self.parser.should_upgrade():
+            return
+        if len(self._queue) == PIPELINED:
+            self._queue[-1].keep_alive = False
+            self._stop(None)
+        self._reading = BODY
+        self.cycle = exchange = self._exchange(method.decode("ascii"), version)
+        if self._answering is None:
+            self._answer(exchange)
+        else:
+            self._queue.append(exchange)
 
-    def on_response_complete(self) -> None:
-        self._corked.flush()
-        super().on_response_complete()
+    def on_body(self, body: bytes) -> None:
+        exchange = self.cycle
+        self._body += len(body)
+        exchange.body += body
+        if len(exchange.body) > HIGH_WATER_LIMIT:
+            self._held = True
+            self.flow.pause_reading()
+        exchange.message_event.set()
+
+    def on_message_complete(self) -> None:
+        if self._reading == BODY:
+            self._reading = NOTHING
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
+
+    def eof_received(self) -> None:
+        if self._answering is not None:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        left, self._left = self._left, None
+        self._vigil.end()
         super().connection_lost(exc)
-        if left is not None:
-            left()
+        for exchange in (self._answering, *self._queue):
+            if exchange is not None:
+                exchange.left()
+        self._answering, self._queue = None, []
+        self.cycle = None  # type: ignore[assignment]  # it knows us, too
 
-    def _leaving(self, callback: Leaving) -> None:
-        self._left = callback
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Java's client offers HTTP/2 with its first request, and llhttp would not read its body:
+        so the same request is read once more, without the offer."""
+        kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        line = b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._reading = NOTHING
+        self.data_received(b"".join([line, *kept, b"\r\n", rest]))
+
+    # One request, and the answer to it.
+
+    def _exchange(self, method: str, version: str) -> Exchange:
+        raw_path, query = head.path_and_query(self.url)
+        path = raw_path.decode("ascii")
+        leaving = Leaving()
+        self.scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "method": method,
+            "path": urllib.parse.unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": self.root_path,
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+            "extensions": {LEAVING: leaving},  # type: ignore[dict-item]
+        }
+        kind = Exchange if version == "1.1" else OldExchange
+        exchange = kind(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=Bell(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version == "1.1" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        exchange.leaving = leaving
+        exchange.part = self._part
+        return exchange
+
+    def _answer(self, exchange: Exchange) -> None:
+        self._answering = exchange
+        self._start_asgi_task(exchange, self.app)
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        self._answering = None
+        self._corked.flush()
+        if self.transport.is_closing():
+            self._vigil.see_it_taken()
+        elif self._queue:
+            self._answer(self._queue.pop(0))
+        elif self._last_word is not None:
+            self._say(self._last_word)
+        elif not self._deaf:
+            self.flow.resume_reading()
+            if self._reading == NOTHING:
+                self._vigil.wait_for(self.limits.idle)
+
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+        self._vigil.see_it_taken()
+
+    def resume_writing(self) -> None:
+        self.flow.resume_writing()
+        if not self.transport.is_closing():
+            self._vigil.it_is_taken()
+
+    # What is refused, and how a connection ends.
+
+    def _not_whole_yet(self) -> None:
+        """Something of a message is still to come."""
+        is_head = self._reading == HEAD
+        if self._watched != self._reading:
+            self._watched = self._reading
+            self._held = False
+            self._begun = self.loop.time()
+            self._vigil.wait_for(self.limits.head if is_head else self.limits.body)
+        if is_head:
+            if why := head.too_large(len(self.url), len(self.headers), self._came):
+                self._refuse(why)
+        elif patience.is_flood(self._came, self._body):
+            self._refuse(FLOOD)
+
+    def _overdue(self, now: float) -> None:
+        if self._reading == HEAD:
+            self._refuse(RequestTimeout("head"))
+        elif self._reading == BODY:
+            if self._held or self.flow.read_paused:  # it was for us to read on
+                self._begun, self._held = now, False
+            self._vigil.deadline = patience.body_until(self._begun, self._body, self.limits)
+            if self._vigil.deadline <= now:
+                self._refuse(RequestTimeout("body"))
+        else:
+            self.transport.close()
+            self._vigil.see_it_taken()
+
+    def _drop(self) -> None:
+        log.info("dropped a client that takes nothing", client=self._who())
+        self.transport.abort()
+
+    def _stop(self, why: SwapyardError | None) -> NoReturn:
+        """The parser reads no further. None: without a word."""
+        self._why = why
+        raise httptools.HttpParserError
+
+    def _refuse(self, why: SwapyardError | None) -> None:
+        self._deaf, self._reading, self._came = True, NOTHING, 0
+        self._vigil.deadline = math.inf
+        self.flow.resume_reading()
+        exchange: Exchange | None = self.cycle
+        if exchange is not None and exchange.more_body:
+            if exchange.response_started:
+                return  # that answer is the last word
+            self._give_up(exchange)
+        if why is None:
+            return
+        log.info("refused", code=why.code, client=self._who())
+        self._last_word = self._words(why)
+        if self._answering is None:
+            self._say(self._last_word)
+
+    def _give_up(self, exchange: Exchange) -> None:
+        """Its body will never be whole."""
+        if exchange is self._answering:
+            self._answering = None
+            exchange.left()
+        else:
+            self._queue.remove(exchange)
+
+    def _words(self, why: SwapyardError) -> bytes:
+        body = why.body()
+        said = {**why.headers(), "content-length": str(len(body)), "connection": "close"}
+        headers = [(name.encode(), value.encode()) for name, value in said.items()]
+        lines = [b"%b: %b\r\n" % each for each in (*self.server_state.default_headers, *headers)]
+        return b"".join([STATUS_LINE[why.status], *lines, b"\r\n", body])
+
+    def _say(self, words: bytes) -> None:
+        self.transport.write(words)
+        self._part()
+
+    def _part(self) -> None:
+        """The end of what we say. What the client still sends is read for a moment: a connection
+        that is closed on unread bytes is reset, and the client would lose the answer."""
+        if not self.transport.is_closing():
+            self._deaf, self._came = True, 0
+            self.flow.resume_reading()
+            self.transport.write_eof()
+            self._vigil.wait_for(self.limits.linger)
+
+    def _throw_away(self, count: int) -> None:
+        self._came += count
+        if self._came > LINGER:
+            self.transport.abort()
+
+    def _who(self) -> str | None:
+        return self.client[0] if self.client else None

@@ -8,7 +8,11 @@
     ├── ModelNotFound        404  model_not_found
     ├── NotFound             404  not_found, and 405
     ├── DoesNotFit           409  does_not_fit
+    ├── NotAllowed           405  invalid_request
+    ├── RequestTimeout       408  request_timeout
     ├── TooLarge             413  too_large
+    ├── UrlTooLong           414  url_too_long
+    ├── HeadTooLarge         431  head_too_large
     ├── TenantLimit          429  tenant_limit
     ├── LoadFailed           503  load_failed
     ├── Unavailable          503  queue_full, box_unreachable, shutting_down
@@ -141,6 +145,44 @@ class NotFound(SwapyardError):
             said = f"{path} does not take this method."
         super().__init__(said, code="not_found" if status == 404 else "invalid_request")
         self.status = status
+
+
+class NotAllowed(SwapyardError):
+    """A method that nothing here takes."""
+
+    status = 405
+    type = "invalid_request_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="invalid_request")
+
+
+class RequestTimeout(SwapyardError):
+    """The request did not come to its end in time; `part` of it is what was waited for."""
+
+    status = 408
+    type = "invalid_request_error"
+    retry = True
+
+    def __init__(self, part: str) -> None:
+        super().__init__(f"The {part} of the request took too long.", code="request_timeout")
+
+
+class UrlTooLong(SwapyardError):
+    status = 414
+    type = "invalid_request_error"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The URL is longer than {limit} bytes.", code="url_too_long")
+
+
+class HeadTooLarge(SwapyardError):
+    status = 431
+    type = "invalid_request_error"
+
+    def __init__(self, headers: int, limit: int) -> None:
+        said = f"The request has more than {headers} headers, or a head of more than {limit} bytes."
+        super().__init__(said, code="head_too_large")
 
 
 class DoesNotFit(SwapyardError):

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -24,6 +25,7 @@ from starlette.types import ASGIApp
 
 from shared import settings
 from shared.door import Door
+from shared.patience import DEFAULT, Limits
 from shared.program import Program
 
 M = TypeVar("M", bound=settings.Settings)
@@ -31,9 +33,15 @@ M = TypeVar("M", bound=settings.Settings)
 # Backstop only: our own streams have ended by then. An endless one would hold the exit for ever.
 LAST_WORDS = 1  # seconds
 
-# Longer than any client of ours keeps an idle connection, so that it is the client that closes:
-# a request sent on a connection that the server has just closed would be lost.
-KEEP_ALIVE = 75  # seconds
+# Of every accepted socket: whether a peer that is silent is still there is asked after 15 s and
+# then every 5 s. TCP_USER_TIMEOUT decides when it has vanished; it also ends a connection whose
+# peer has had no room for anything so long, so it must not be shorter than Limits.stall.
+VANISHED = {
+    socket.TCP_KEEPIDLE: 15,  # seconds
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: int(DEFAULT.stall * 1000),  # milliseconds
+}
 
 log = structlog.get_logger()
 
@@ -77,15 +85,20 @@ def listen(config: Program) -> socket.socket:
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise OSError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in VANISHED.items():  # Linux hands them on to each socket it accepts
+        listener.setsockopt(socket.IPPROTO_TCP, option, value)
+    return listener
 
 
 async def serve(
     app: ASGIApp,
     listener: socket.socket,
     farewell: Callable[[asyncio.Event], Awaitable[None]],
+    limits: Limits = DEFAULT,
 ) -> None:
     """Serve until a signal; then await `farewell(hurry)` while still serving, then end.
 
@@ -93,7 +106,7 @@ async def serve(
     """
     config = uvicorn.Config(
         app,
-        http=Door,
+        http=partial(Door, limits=limits),  # type: ignore[arg-type]  # it only calls it
         proxy_headers=False,  # nobody is believed about where a request comes from
         ws="none",
         lifespan="on",
@@ -101,7 +114,6 @@ async def serve(
         log_level="error",
         access_log=False,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=LAST_WORDS,
     )
     server = _Server(config)

@@ -44,7 +44,9 @@ def _no_server_told_to_exit_is_remembered() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_process_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    if not any(request.path.is_relative_to(HERE / part) for part in ("http", "e2e", "hermes")):
+    if not any(
+        request.path.is_relative_to(HERE / part) for part in ("http", "e2e", "faults", "hermes")
+    ):
         yield
         return
     from tests.harness import ours  # not on top: core tests have no use for httpx
