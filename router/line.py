@@ -51,12 +51,11 @@ class Line:
     def arrived(self, ticket: Ticket, now: float) -> list[Effect]:
         if self._closing:
             return [Fail(ticket, shutting_down())]
-        box = self._free(ticket.model)
-        if box is not None and ticket.model not in self._queues:
+        if ticket.model not in self._queues and (box := self._free(ticket.model)) is not None:
             self._crowd.pass_through(ticket)
             return [self._send(ticket, box)]
         full = over_limit(ticket, self._crowd, self._stories, self._limits, now)
-        if full is not None and box is None:
+        if full is not None and self._free(ticket.model) is None:
             return [Fail(ticket, full)]
         self._crowd.join(ticket)
         return self._settle([ticket.model], now)
@@ -267,7 +266,9 @@ class Line:
         if model not in self._queues:
             return []
         box = self._placing.first(model)
-        before = self._stories.get(model)
+        before, source = self._stories.get(model), box.status if box else None
+        if before is not None and before.source is source:
+            return []  # one more has come, or one has gone
         story = story_of(model, box).after(before)
         self._stories[model] = story
         if story.is_about_a_load:

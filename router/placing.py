@@ -131,6 +131,8 @@ class Placing:
         if box is None:
             return 0
         queues = {other: self._queues[other] for other in self.on(box.key)}
+        if len(queues) == 1:
+            return 0
         turns = {other: (box.turn_of(other), queue.oldest()) for other, queue in queues.items()}
         return sum(len(queues[other]) for other in turns if turns[other] < turns[model])
 

@@ -38,13 +38,15 @@ def _arrival(ticket: Ticket) -> tuple[float, str]:
 class Queue:
     # By priority and tenant, each in order of arrival; none of them empty.
     _rows: dict[tuple[int, str], list[Ticket]] = field(default_factory=dict)
-    _in_rows: int = 0  # tickets: of many tenants they are not counted one by one
+    # What is asked for with each request, and would cost a walk through the rows.
+    _waiting: Counter[int] = field(default_factory=Counter)  # how many, by priority
+    _oldest: float | None = None  # None: to be found again
     _turns: defaultdict[int, Turns] = field(default_factory=lambda: defaultdict(Turns))
     _serving: dict[str, Order] = field(default_factory=dict)  # by id: as what it was served
     _back: dict[str, tuple[Order, Ticket]] = field(default_factory=dict)  # the refused
 
     def __len__(self) -> int:
-        return self._in_rows + len(self._back)
+        return self._waiting.total()
 
     def __iter__(self) -> Iterator[Ticket]:
         rows = [[(self._order(t, n), t) for n, t in enumerate(row)] for row in self._rows.values()]
@@ -64,8 +66,8 @@ class Queue:
         row = self._rows.setdefault((ticket.priority, ticket.tenant), [])
         if not row:
             self._turns[ticket.priority].joined(ticket.tenant)
-        self._in_rows += 1
         insort(row, ticket, key=_arrival)
+        self._came(ticket)
 
     def pass_through(self, ticket: Ticket) -> None:
         """As if it had been added and served: nobody else waits."""
@@ -86,17 +88,18 @@ class Queue:
     def back(self, ticket: Ticket) -> None:
         """It was served, and nobody took it."""
         self._back[ticket.id] = (self._serving.pop(ticket.id), ticket)
+        self._came(ticket)
 
     def over(self, ticket: Ticket) -> None:
         """It was served, and does not come back."""
         del self._serving[ticket.id]
 
     def remove(self, ticket: Ticket) -> None:
+        self._went(ticket)
         if self._back.pop(ticket.id, None):
             return
         row = self._rows[ticket.priority, ticket.tenant]
         del row[bisect_left(row, _arrival(ticket), key=_arrival)]
-        self._in_rows -= 1
         if not row:
             del self._rows[ticket.priority, ticket.tenant]
 
@@ -106,9 +109,12 @@ class Queue:
             order = self._back[ticket.id][0]
         else:
             row = self._rows[ticket.priority, ticket.tenant]
-            order = self._order(ticket, bisect_left(row, _arrival(ticket), key=_arrival))
+            at = bisect_left(row, _arrival(ticket), key=_arrival)
+            if len(row) == len(self):
+                return at  # one tenant, as mostly
+            order = self._order(ticket, at)
         refused = sum(other < order for other, _ in self._back.values())
-        return refused + sum(self._before(order, row) for row in self._rows.values())
+        return refused + sum(self._before(order, *whose) for whose in self._rows)
 
     def first_of(self, tenant: str) -> Ticket | None:
         rows = [row for (_, whose), row in self._rows.items() if whose == tenant]
@@ -118,15 +124,27 @@ class Queue:
 
     def waiting(self) -> dict[int, int]:
         """How many, by priority."""
-        waiting = Counter(ticket.priority for _, ticket in self._back.values())
-        for (priority, _), row in self._rows.items():
-            waiting[priority] += len(row)
-        return dict(waiting)
+        return dict(self._waiting)
 
     def oldest(self) -> float:
         """When the first of all who wait arrived, whatever their priority."""
-        oldest = min([row[0].arrived for row in self._rows.values()], default=math.inf)
-        return min([oldest, *(ticket.arrived for _, ticket in self._back.values())])
+        if self._oldest is None:
+            refused = [ticket.arrived for _, ticket in self._back.values()]
+            firsts = [row[0].arrived for row in self._rows.values()]
+            self._oldest = min([*firsts, *refused], default=math.inf)
+        return self._oldest
+
+    def _came(self, ticket: Ticket) -> None:
+        self._waiting[ticket.priority] += 1
+        if self._oldest is not None:
+            self._oldest = min(self._oldest, ticket.arrived)
+
+    def _went(self, ticket: Ticket) -> None:
+        self._waiting[ticket.priority] -= 1
+        if not self._waiting[ticket.priority]:
+            del self._waiting[ticket.priority]
+        if ticket.arrived == self._oldest:
+            self._oldest = None
 
     def _firsts(self) -> list[tuple[Order, Ticket]]:
         """The next is one of these, whichever tenant's it is."""
@@ -140,11 +158,12 @@ class Queue:
         turn = self._turns[ticket.priority].of(ticket.tenant) + before
         return (-ticket.priority, turn, ticket.arrived, ticket.id)
 
-    def _before(self, order: Order, row: list[Ticket]) -> int:
+    def _before(self, order: Order, priority: int, tenant: str) -> int:
         """How many of the row are served before who has that order."""
-        first = self._order(row[0])
-        if first[0] != order[0]:
-            return len(row) if first < order else 0
-        same = order[1] - first[1]  # where in the row the same turn is
-        tie = 0 <= same < len(row) and self._order(row[same], same) < order
-        return min(max(same, 0), len(row)) + tie
+        row = self._rows[priority, tenant]
+        if -priority != order[0]:
+            return len(row) if -priority < order[0] else 0
+        same = order[1] - self._turns[priority].of(tenant)  # where in the row the same turn is
+        if not 0 <= same < len(row):
+            return len(row) if same > 0 else 0
+        return same + (self._order(row[same], same) < order)

@@ -6,11 +6,11 @@ Rule 2: this file does no I/O, reads no clock and never awaits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from router.queue import Ticket
 from router.view import BoxView
-from shared.status import EtaSource, ModelStatus, Phase, ProgressSource, Step, Switch
+from shared.status import EtaSource, ModelStatus, Phase, ProgressSource, Status, Step, Switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Story:
     switch: str | None = None  # which one is told
     slots: int = 1  # who is further behind than that is not served as soon as it is ready
     service_s: float | None = None  # of an answer, the mean
+    source: Status | None = field(default=None, compare=False)  # from which all of it was read
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -136,6 +137,7 @@ def _switching(box: BoxView, known: ModelStatus, switch: Switch) -> Story:
         switch=switch.id,
         slots=known.slots,
         service_s=known.service_s,
+        source=box.status,
     )
 
 
@@ -160,4 +162,5 @@ def _waiting(box: BoxView, known: ModelStatus) -> Story:
         eta_source="size" if known.load_source == "size" else "history",
         slots=known.slots,
         service_s=known.service_s,
+        source=box.status,
     )
