@@ -17,6 +17,7 @@ from router.effects import Effect, Fail, Lost, News, Send
 from router.limits import LineLimits
 from router.line import Line
 from router.queue import Ticket
+from router.round import Round
 from router.story import Tell
 from shared.alarm import Alarm
 from shared.errors import SwapyardError
@@ -148,6 +149,7 @@ class Dispatch:
         self._idle = asyncio.Event()  # nobody waits and nobody is served
         self._idle.set()
         self._alarm = Alarm(self._tick)
+        self._round = Round(self._tell_of_news)
         self._watchers: dict[str, Callable[[], None]] = {}
         self.hearings = Watch(0)  # how often something was heard of a box, its loss included
 
@@ -165,6 +167,7 @@ class Dispatch:
 
     def stop(self) -> None:
         self._alarm.cancel()
+        self._round.cancel()
 
     @contextmanager
     def place(self, model: str, priority: int, size: int, tenant: str) -> Iterator[Place]:
@@ -218,14 +221,18 @@ class Dispatch:
     def act(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, News):
-                for ticket in self.line.waiting().get(effect.model, ()):
-                    self._places[ticket.id].hear(None)
+                self._round.add(ticket.id for ticket in self.line.waiting().get(effect.model, ()))
             elif (place := self._places.get(effect.ticket.id)) is not None:
                 place.hear(effect)
         if touched := self.line.take_touched():
             for box in touched & self._watchers.keys():
                 self._watchers[box]()
         self._alarm.set(self.line.deadline(time.monotonic()))
+
+    def _tell_of_news(self, id: str) -> None:
+        place = self._places.get(id)
+        if place is not None and place.sent is None:  # else there is better news for it
+            place.hear(None)
 
     def _tick(self) -> None:
         self.act(self.line.tick(time.monotonic()))
