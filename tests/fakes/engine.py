@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
+import misbehaviour  # beside this file: it is run as a program
+
 Json = dict[str, Any]
 LOADING = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
 CHATS = {"/v1/chat/completions": "chat.completion", "/v1/completions": "text_completion"}
@@ -28,6 +30,7 @@ class Request(NamedTuple):
     method: str
     path: str
     keep_alive: bool
+    accepts: str  # which codings
     body: bytes
 
 
@@ -50,6 +53,7 @@ def read_switches(argv: list[str]) -> argparse.Namespace:
     add("--reports", action="store_true", help="tells its load and ends as llama-server does")
     add("--loses-line", action="store_true", help="reads the line that ends it, and stays")
     add("--vram", default="", metavar="[GPU:]MIB", help="takes it evenly of the GPUs it may see")
+    misbehaviour.add_switches(parser)
     switches, others = parser.parse_known_args(argv)
     if others and not switches.reports:  # as llama-server it is given more than it needs to know
         parser.error(f"unrecognized arguments: {' '.join(others)}")
@@ -212,38 +216,52 @@ class Engine:
         except ValueError:
             await send_json(writer, 400, error("the body is not JSON", 400))
             return
-        model, stream = body.get("model"), bool(body.get("stream"))
+        facts = facts_of(request.path, body)
         status = self._switches.answer_status
-        self._journal.write("request", path=request.path, model=model, stream=stream)
+        self._journal.write("request", **facts, accepts=request.accepts)
         if status and request.path.startswith("/v1/"):
             await send_json(writer, status, error("told to fail", status))
         elif request.path == "/v1/embeddings":
             await send_json(writer, 200, embeddings(body))
         elif request.path in CHATS:
-            await self._generate(request.path, body, writer)
+            await self._complete(request.path, body, writer)
         else:
             await send_json(writer, 404, error("File Not Found", 404))
 
-    async def _generate(self, path: str, body: Json, writer: asyncio.StreamWriter) -> None:
-        model, stream, made = body.get("model"), bool(body.get("stream")), 0
-        voice = Voice(CHATS[path], model, next(self._numbers))
+    async def _complete(self, path: str, body: Json, writer: asyncio.StreamWriter) -> None:
+        manner = misbehaviour.manner_of(self._switches, body)
+        facts = facts_of(path, body)
+        facts |= {"tokens": 0} if manner is None else {"bytes": 0}
         try:
             await asyncio.sleep(self._switches.first_token_seconds)
-            if stream:
-                await start_stream(writer, voice)
-            async for made in self._ticks(body.get("max_tokens")):
-                if stream:
-                    await send_event(writer, voice.piece(made))
-                if stream and self._switches.crash_at == f"token:{made}":
-                    self._journal.exit(1, f"fake engine: crashed after {made} tokens")
-            if stream:
-                await end_stream(writer, voice, made)
+            if manner is None:
+                async for facts["tokens"] in self._generate(path, body, writer):
+                    pass
             else:
-                await send_json(writer, 200, voice.whole(made))
+                async for facts["bytes"] in misbehaviour.play(manner, writer):
+                    pass
         except (asyncio.CancelledError, ConnectionError):
-            self._journal.write("gone", path=path, model=model, stream=stream, tokens=made)
+            self._journal.write("gone", **facts)
             raise
-        self._journal.write("answered", path=path, model=model, stream=stream, tokens=made)
+        self._journal.write("answered", **facts)
+
+    async def _generate(
+        self, path: str, body: Json, writer: asyncio.StreamWriter
+    ) -> AsyncIterator[int]:
+        stream, made = bool(body.get("stream")), 0
+        voice = Voice(CHATS[path], body.get("model"), next(self._numbers))
+        if stream:
+            await start_stream(writer, voice)
+        async for made in self._ticks(body.get("max_tokens")):
+            if stream:
+                await send_event(writer, voice.piece(made))
+            if stream and self._switches.crash_at == f"token:{made}":
+                self._journal.exit(1, f"fake engine: crashed after {made} tokens")
+            yield made
+        if stream:
+            await end_stream(writer, voice, made)
+        else:
+            await send_json(writer, 200, voice.whole(made))
 
     async def _ticks(self, most: object) -> AsyncIterator[int]:
         """Paced by the clock and not by sleeps in a row, which would add up their lateness."""
@@ -288,6 +306,10 @@ class Voice:
         return {**self._head, "object": kind, "choices": [choice]}
 
 
+def facts_of(path: str, body: Json) -> Json:
+    return {"path": path, "model": body.get("model"), "stream": bool(body.get("stream"))}
+
+
 def counts(tokens: int) -> Json:
     usage = {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": tokens + 1}
     return {"usage": usage, "timings": {"prompt_n": 1, "predicted_n": tokens}}
@@ -330,7 +352,8 @@ async def read_request(first: bytes, reader: asyncio.StreamReader) -> Request:
     else:
         body = await reader.readexactly(int(headers.get("content-length", 0)))
     keep_alive = headers.get("connection", "").lower() != "close"
-    return Request(method, target.partition("?")[0], keep_alive, body)
+    accepts = headers.get("accept-encoding", "")
+    return Request(method, target.partition("?")[0], keep_alive, accepts, body)
 
 
 async def read_chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
