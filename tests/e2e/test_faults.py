@@ -9,7 +9,7 @@ import anyio
 import httpx
 
 from tests.e2e.pair import Pair, ask, chat, embedded, fake, pair
-from tests.harness import client, frames, router, sidecar, until
+from tests.harness import client, router, sidecar, until
 
 
 def journal(path: Path, event: str) -> list[dict[str, Any]]:
@@ -69,59 +69,6 @@ async def test_an_engine_that_dies_in_mid_answer_ends_the_stream_with_an_error(
         assert told.error is not None
         assert told.error["code"] == "engine_died"
         assert not told.done
-
-
-async def test_a_client_that_leaves_never_causes_a_load(tmp_path: Path) -> None:
-    notes = tmp_path / "notes"
-    models = fake("busy", "--tokens", "1000", "--tokens-per-second", "200") + fake(
-        "other", "--journal", str(notes)
-    )
-    async with pair(tmp_path, models) as both:
-        url = "/v1/chat/completions"
-        async with both.http.stream("POST", url, json=chat("busy")) as running:
-            told = frames(running)  # kept: a generator that is dropped closes its stream
-            while (await anext(told)).event != "message":
-                pass
-            async with both.http.stream("POST", url, json=chat("other")) as waiting:
-                first = frames(waiting)
-                await anext(first)
-            await until(lambda: nobody_waits(both))
-            assert not await idle(both, "busy")
-        await until(lambda: idle(both, "busy"))
-        assert journal(notes, "started") == []
-
-
-async def nobody_waits(both: Pair) -> bool:
-    fleet = (await both.http.get("/api/fleet")).json()
-    models = (await both.status())["models"]
-    return not fleet["line"] and not any(model["waiting"] for model in models)
-
-
-async def idle(both: Pair, model: str) -> bool:
-    models = (await both.status())["models"]
-    return next(m["in_flight"] for m in models if m["id"] == model) == 0
-
-
-async def test_a_client_that_leaves_in_mid_answer_has_its_engine_request_closed(
-    tmp_path: Path,
-) -> None:
-    notes = tmp_path / "notes"
-    slow = fake("slow", "--tokens", "100000", "--tokens-per-second", "100", "--journal", str(notes))
-    async with pair(tmp_path, slow) as both:
-        await ask_and_leave(both, "slow")
-        left = time.monotonic()
-        gone = await until(lambda: journal(notes, "gone"))
-        assert gone[0]["at"] - left < 1.0
-        await until(lambda: idle(both, "slow"))
-
-
-async def ask_and_leave(both: Pair, model: str) -> None:
-    """Leave once the answer has begun."""
-    body = chat(model)
-    async with both.http.stream("POST", "/v1/chat/completions", json=body) as response:
-        async for frame in frames(response):
-            if frame.event == "message":
-                return
 
 
 async def test_requests_wait_for_a_sidecar_that_restarts(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ KINDS = {
     "half-event": Script((*TOKENS, HALF)),
     "only-comments": Script((b": one\n", b":\n\n")),
     "corpus": Script((CORPUS,)),
+    "corpora": Script((CORPUS * len(CORPUS),)),
     # It is no event stream.
     "html": Script((PAGE,), type="text/html"),
     "html-502": Script((PAGE,), status=502, type="text/html"),
