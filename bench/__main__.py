@@ -14,7 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import eta, faults, progress, switch
+from bench import eta, faults, leaving, progress, switch
+
+LEAVERS = 20  # in each state; `python -m bench.leaving` has 400
 
 
 async def figures() -> dict[str, object]:
@@ -25,6 +27,7 @@ async def figures() -> dict[str, object]:
             "progress": await progress.figures(Path(folder)),
             "eta": await eta.figures(Path(folder)),
             "faults": await faults.figures(Path(folder)),
+            "leaving": await leaving.figures(Path(folder), LEAVERS),
         }
 
 
