@@ -35,7 +35,7 @@ def ends_in(got: Got, code: str) -> bool:
 
 
 @pytest.mark.parametrize("model", ENGINES)
-@pytest.mark.parametrize("framing", ["chunked"])
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
 @pytest.mark.parametrize("kind", ["eof", "eof-in-event"])
 async def test_f13_a_stream_that_ends_before_its_end_ends_in_an_error(
     it: Yard, model: str, framing: str, kind: str
@@ -110,7 +110,7 @@ async def test_f13_without_framing_a_stream_is_whole_once_it_says_so(it: Yard) -
 
 
 @pytest.mark.parametrize("model", ENGINES)
-@pytest.mark.parametrize("framing", ["chunked", "close"])
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
 @pytest.mark.parametrize("kind", ["reset", "reset-in-event", "reset-no-body"])
 async def test_f14_a_stream_that_is_reset_ends_in_an_error(
     it: Yard, model: str, framing: str, kind: str

@@ -85,6 +85,19 @@ async def test_f17_an_event_of_up_to_16_mib_passes_and_is_never_kept(
         assert peak.growth() < FLAT
 
 
+@pytest.mark.parametrize("size", [MAX_EVENT + 1, 64 * MIB])
+async def test_f17_a_larger_event_ends_the_stream_with_an_error(
+    it: Yard, memory: list[Peak], size: int
+) -> None:
+    length, _, last = await digest(it.http, asking("warm", line_bytes=size))
+    assert length < MAX_EVENT + MIB
+    event = last.rpartition(b"\n\ndata: ")[2]
+    assert json.loads(event)["error"]["code"] == "event_too_large"
+    for peak in memory:
+        assert peak.growth() < FLAT
+    await it.idle("warm")
+
+
 async def test_f17_many_events_that_are_more_together_pass(it: Yard, memory: list[Peak]) -> None:
     """More than 16 MiB without an event of more."""
     headers = {"x-swapyard-progress": "off"}
@@ -188,3 +201,21 @@ async def test_f19_a_bomb_is_never_inflated(it: Yard, memory: list[Peak]) -> Non
     assert len(gzip.decompress(answer.body)) == 64 * MIB + len(DONE)
     for peak in memory:
         assert peak.growth() < FLAT
+
+
+@pytest.mark.parametrize("dialect", ["comments", "events", "status"])
+@pytest.mark.parametrize("manner", [{"gzip": True}, {"bad_sse": "wrong-coding"}])
+async def test_f19_a_coded_answer_is_an_error_in_a_stream_that_has_begun_plain(
+    it: Yard, dialect: str, manner: dict[str, object]
+) -> None:
+    answer = await got(it.http, asking("slow", **manner), dialect)
+    assert "content-encoding" not in answer.headers
+    assert (answer.code, answer.whole) == ("engine_error", True)
+    answer.body.decode()  # nothing of it is coded
+
+
+async def test_f19_a_coded_stream_that_is_cut_off_is_broken_off(it: Yard) -> None:
+    """An error among coded bytes would be read by nobody."""
+    answer = await got(it.http, asking("warm", bad_sse="eof", gzip=True))
+    assert answer.headers["content-encoding"] == "gzip"
+    assert not answer.whole

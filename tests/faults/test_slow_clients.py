@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 
 import httpx
+import psutil
 import pytest
 
 from tests.e2e.pair import ask, chat
@@ -13,6 +14,7 @@ from tests.fakes.misbehaviour import KINDS
 from tests.faults.streams import CHAT, Yard, asking, engine, posted, yard
 from tests.harness import until
 
+PER_STREAM = 256 * 2**10  # bytes that one program may keep of one stream
 STILL = 0.3  # seconds in which nothing moves any more
 
 
@@ -49,6 +51,27 @@ async def held_up(it: Yard) -> int:
 
     await until(still)
     return last
+
+
+async def test_f48_of_a_stream_that_nobody_takes_each_program_keeps_256_kib_at_most(
+    it: Yard,
+) -> None:
+    reader, writer = await posted(it.pair.router.url, asking("warm", bad_sse="endless"))
+    await reader.readuntil(b"\r\n\r\n")
+    writer.transport.pause_reading()
+    await until(lambda: in_the_kernel(it) > 2**20)
+    await held_up(it)
+    process = psutil.Process(it.noted("warm", "started")[0]["pid"])
+    process.suspend()  # or it would write more in the moment when the others let go
+    kernel = await held_up(it)
+    writer.transport.abort()
+    await it.idle("warm")
+    process.resume()
+    gone = await until(lambda: it.noted("warm", "gone"))
+    taken = len(await reader.read())  # by this test's own loop, before it paused
+    kept = gone[-1]["bytes"] - kernel - taken
+    assert kept <= 2 * PER_STREAM
+    await it.idle("warm")
 
 
 async def test_f48_others_do_not_notice_streams_that_nobody_takes(it: Yard) -> None:
