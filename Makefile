@@ -4,8 +4,8 @@ BIN := .venv/bin
 
 CLIENTS := .venv-clients/langchain-openai .venv-clients/litellm bench/clients/node/node_modules
 
-.PHONY: help install run check test test-core storms test-hermes try-image lock bench bench-sim \
-	bench-scale bench-traces clients docs clean
+.PHONY: help install run check test test-core storms test-hermes try-image lock bench bench-relay \
+	bench-sim bench-scale bench-traces clients docs clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -50,6 +50,9 @@ try-image: install ## the image of the Dockerfile, made and run by hand, as root
 
 bench: install ## the figures of the README, as JSON
 	@$(BIN)/python -m bench
+
+bench-relay: install ## what the way through both programs costs, as JSON
+	@$(BIN)/python -m bench.relay
 
 bench-sim: install ## the tables and the plot of docs/scheduling.md, simulated in some minutes
 	@nice $(BIN)/python -m bench.sim page

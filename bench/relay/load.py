@@ -9,7 +9,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +25,10 @@ PATIENCE = 60.0  # seconds for which the last answers may take after the window
 SECOND = 10**9  # nanoseconds
 
 
+class Broken(Exception):
+    """An answer was not whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     url: str
@@ -32,6 +36,7 @@ class Job:
     connections: int
     seconds: float  # that are counted
     warm_up: float  # seconds before them
+    spread: float = 0.0  # seconds before the warm-up, in which one after the other begins
     tokens: int = 0  # chunks of each stream; 0: whole answers
     rate: int = 0  # chunks per second of each stream; 0: as fast as they can
 
@@ -105,33 +110,30 @@ class Load:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._window = Window(0, 0)  # until the connections are there
         self._took: list[int] = []  # nanoseconds, of the answers that ended in the window
         self._answers = 0  # in the window or not
         self._open = job.connections
         self._over = asyncio.get_running_loop().create_future()
 
     async def run(self) -> dict[str, Any]:
-        """Streams at a rate begin one after the other, in a second before the window, so that
-        they are not in step."""
-        loop, job, (host, port) = asyncio.get_running_loop(), self._job, self._job.address()
-        spread = 1.0 if job.rate else 0.0
-        request, self._window = job.request(), Window(0, 0)
-        made: list[Connection] = []
-        for _ in range(job.connections):
-            make = self._maker(request)
-            made.append((await loop.create_connection(make, host, port))[1])
-        begins = time.monotonic_ns() + round((job.warm_up + spread) * SECOND)
-        self._window.begins, self._window.ends = begins, begins + round(job.seconds * SECOND)
-        for n, connection in enumerate(made):
-            loop.call_later(n * spread / job.connections, connection.ask)
-        async with asyncio.timeout(job.warm_up + spread + job.seconds + PATIENCE):
+        loop, job, window = asyncio.get_running_loop(), self._job, self._window
+        everyone = [await self._connected() for _ in range(job.connections)]
+        window.begins = time.monotonic_ns() + round((job.spread + job.warm_up) * SECOND)
+        window.ends = window.begins + round(job.seconds * SECOND)
+        for n, connection in enumerate(everyone):
+            loop.call_later(n * job.spread / job.connections, connection.ask)
+        async with asyncio.timeout(job.spread + job.warm_up + job.seconds + PATIENCE):
             await self._over
-        for connection in made:
+        for connection in everyone:
             connection.close()
         return self._seen()
 
-    def _maker(self, request: bytes) -> Callable[[], Connection]:
-        return lambda: Connection(request, self._job.reader(self._window), self)
+    async def _connected(self) -> Connection:
+        connection = Connection(self._job.request(), self._job.reader(self._window), self)
+        host, port = self._job.address()
+        await asyncio.get_running_loop().create_connection(lambda: connection, host, port)
+        return connection
 
     def answered(self, connection: Connection) -> None:
         self._answers += 1
@@ -146,7 +148,7 @@ class Load:
 
     def fail(self, problem: str) -> None:
         if not self._over.done():
-            self._over.set_exception(RuntimeError(problem))
+            self._over.set_exception(Broken(problem))
 
     def _seen(self) -> dict[str, Any]:
         job = self._job
@@ -169,7 +171,12 @@ def of_times(name: str, nanoseconds: Sequence[int]) -> dict[str, float]:
 async def main() -> None:
     take_files()
     job = Job(**json.load(sys.stdin))
-    json.dump(await Load(job).run(), sys.stdout)
+    try:
+        json.dump(await Load(job).run(), sys.stdout)
+    except TimeoutError:
+        sys.exit(f"not every answer ended within {PATIENCE:.0f} s")
+    except (Broken, OSError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
