@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from starlette.types import Receive, Scope, Send
 
 from shared.errors import SwapyardError, TooLarge
-from shared.headers import Headers, is_events
+from shared.headers import Headers, is_events, without_length
 from shared.interrupt import Interrupt
 from shared.sse import ENDS
+
+DONE = (b"data: [DONE]", b"data:[DONE]")
+KEPT = 16  # bytes that were sent last: as many as DONE and the end of its event
 
 
 class ClientGone(Exception):
@@ -76,11 +79,13 @@ class Answer:
         """`failure`: the event that ends an event stream which cannot be whole."""
         self._failure = failure
         self._is_events = is_events(headers)
+        if self._is_events:  # an error may come behind what its engine has promised
+            headers = without_length(headers)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         self.begun = True
 
     async def chunk(self, chunk: bytes) -> None:
-        self._last = (self._last + chunk[-4:])[-4:]
+        self._last = (self._last + chunk[-KEPT:])[-KEPT:]
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def end(self, last: bytes = b"") -> None:
@@ -102,9 +107,11 @@ class Answer:
             await self.end(self._end_of_half_an_event() + self._failure(error))
 
     @property
-    def in_half_an_event(self) -> bool:
-        return self._is_events and not self._last.endswith(ENDS)
+    def is_done(self) -> bool:
+        """Whether what was sent shows by itself that it is whole: of an event stream its last
+        event, as OpenAI's protocol ends one; of anything else nothing does."""
+        return not self._is_events or self._last.rstrip().endswith(DONE)
 
     def _end_of_half_an_event(self) -> bytes:
         """So that what was cut off does not swallow the error."""
-        return b"\n\n" if self.in_half_an_event else b""
+        return b"" if self._last.endswith(ENDS) else b"\n\n"

@@ -15,8 +15,8 @@ import httptools
 
 from shared.headers import Headers
 
-READ = 64 * 2**10  # bytes of one read
-HIGH_WATER = 64 * 2**10  # bytes that nobody has taken yet: above, nothing more is read
+READ = 32 * 2**10  # bytes of one read
+HIGH_WATER = 32 * 2**10  # bytes that nobody has taken yet: above, nothing more is read
 LARGEST_HEAD = 64 * 2**10  # bytes before an answer's body
 
 

@@ -40,4 +40,12 @@ def header(scope: Mapping[str, Any], name: bytes) -> str | None:
 
 
 def is_events(headers: Headers) -> bool:
-    return any(k == b"content-type" and v.startswith(b"text/event-stream") for k, v in headers)
+    """Whether an event can be put behind what this is the head of: not, if it is compressed."""
+    said = dict(headers)
+    plain = said.get(b"content-encoding", b"identity").lower() == b"identity"
+    return plain and said.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+
+
+def without_length(headers: Headers) -> Headers:
+    """For an answer whose end we may say ourselves."""
+    return [header for header in headers if header[0] != b"content-length"]

@@ -143,8 +143,8 @@ async def _relay(response: Response, answer: Answer) -> None:
     await answer.begin(response.status, only(response.headers, RESPONSE_HEADERS))
     while chunk := await response.read():
         await answer.chunk(chunk)
-    if not response.framed and answer.in_half_an_event:
-        raise BrokenOff("it was closed in the middle of an event")
+    if not response.framed and not answer.is_done:
+        raise BrokenOff("it was closed before the stream's last event")
     await answer.end()
 
 
