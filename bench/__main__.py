@@ -27,7 +27,7 @@ async def figures() -> dict[str, object]:
             "progress": await progress.figures(Path(folder)),
             "eta": await eta.figures(Path(folder)),
             "faults": await faults.figures(Path(folder)),
-            "leaving": await leaving.figures(Path(folder), LEAVERS),
+            "leaving": await leaving.figures(leaving.made(Path(folder) / "leaving"), LEAVERS),
         }
 
 

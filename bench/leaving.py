@@ -1,9 +1,9 @@
 """How soon a client that leaves is left by all that was done for it, in each state of a request.
 
-In the line and during a load: until the router's line no longer counts it, and until the box no
-longer knows of anybody who waits; both are asked every 5 ms, and a box tells such a change at most
-ten times a second. Later: until the engine sees its connection closed, as it notes itself. All
-clocks are CLOCK_MONOTONIC of one machine. `python -m bench.leaving` prints JSON; the limit: 200 ms.
+In the line and during a load: until the router has told the box that nobody waits any more, as seen
+on the wire between the two. Later: until the engine sees its connection closed, as it notes itself.
+All clocks are CLOCK_MONOTONIC of one machine. `python -m bench.leaving` prints JSON, in
+milliseconds; the limit is 200.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from bench.switch import summary
-from tests.e2e.pair import Pair, chat, fake, pair
+from shared import demand
+from tests.e2e.pair import chat
 from tests.fakes.chaos import reset
-from tests.faults.streams import posted
-from tests.harness import client, until
+from tests.faults.streams import Yard, engine, journal_of, posted, yard, yard_over_chaos
+from tests.harness import until
 
 LEAVERS = 400  # in each state
 ENDLESS = ["--tokens", "1000000000", "--tokens-per-second", "50"]
+PREFILL = ["--first-token-seconds", "36000"]
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -56,90 +56,104 @@ class Notes:
         return bool(self.seen.get(event))
 
 
+class Demand:
+    """What the router tells the box: who waits, as it goes over the wire."""
+
+    def __init__(self) -> None:
+        self._waiting: Counter[str] = Counter()
+        self._since = 0.0
+
+    def hear(self, data: bytes) -> None:
+        begin = data.find(b'{"v":')
+        if begin < 0:  # it is no demand
+            return
+        models = demand.Demand.from_json(data[begin:]).models
+        waiting = Counter({id: sum(told.waiting.values()) for id, told in models.items()})
+        if waiting != self._waiting:
+            self._waiting, self._since = waiting, time.monotonic()
+
+    async def when(self, model: str, waiting: int) -> float:
+        """When the box was told that so many wait."""
+        await until(lambda: self._waiting[model] == waiting)
+        return self._since
+
+
 async def figures(folder: Path, leavers: int = LEAVERS) -> dict[str, object]:
-    (folder / "leaving").mkdir()
-    notes = {id: Notes(folder / f"{id}.notes") for id in ("busy", "other", "long", "prefill")}
-    models = [
-        noting("400MiB", notes["busy"], *ENDLESS),
-        noting("700MiB", notes["other"]),  # no room for it beside `busy`
-        noting("10MiB", notes["long"], "--load-seconds", "36000", more=", stall_timeout: never"),
-        noting("10MiB", notes["prefill"], "--first-token-seconds", "36000"),
-    ]
-    async with pair(folder / "leaving", "".join(models)) as both, client(both.sidecar.url) as box:
-        runs = Runs(both, box, leavers)
-        for model in ("busy", "prefill"):
-            await runs.begin(chat(model), notes[model])
+    """Who leaves when the engine has the request, and who leaves before."""
+    return {
+        "leavers": leavers,
+        **await engines_see(made(folder / "later"), leavers),
+        **await boxes_hear(made(folder / "sooner"), leavers),
+    }
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+async def engines_see(folder: Path, leavers: int) -> dict[str, object]:
+    models = engine(folder, "busy", *ENDLESS) + engine(folder, "prefill", *PREFILL)
+    async with yard(folder, models) as it:
+        notes = {model: Notes(journal_of(folder, model)) for model in ("busy", "prefill")}
+        for model in notes:  # it is loaded from here on
+            await one_that_leaves(it, chat(model), notes[model])
         return {
-            "leavers": leavers,
-            "streaming": await runs.engine_sees(chat("busy"), notes["busy"], b" tok1"),
-            "not_streaming": await runs.engine_sees(chat("busy", stream=False), notes["busy"]),
-            "before_first_byte": await runs.engine_sees(chat("prefill"), notes["prefill"]),
-            "loading": await runs.nobody_waits("long"),
-            "in_line": await runs.nobody_waits_in_line(notes["other"]),
+            "before_first_byte": await engine_sees(it, chat("prefill"), notes, leavers),
+            "streaming": await engine_sees(it, chat("busy"), notes, leavers, b" tok1"),
+            "not_streaming": await engine_sees(it, chat("busy", stream=False), notes, leavers),
         }
 
 
-def noting(need: str, notes: Notes, *switches: str, more: str = "") -> str:
-    line = fake(notes.path.stem, *switches, "--journal", str(notes.path), more=more)
-    return line.replace("700MiB", need)
+async def engine_sees(
+    it: Yard, body: dict[str, Any], notes: dict[str, Notes], leavers: int, said: bytes = b""
+) -> dict[str, float]:
+    """From the client's leaving to the engine's noticing."""
+    noted = notes[body["model"]]
+    return summary_with_worst(
+        [await one_that_leaves(it, body, noted, said, number) for number in range(leavers)]
+    )
 
 
-@dataclass
-class Runs:
-    both: Pair
-    box: httpx.AsyncClient  # to the sidecar
-    leavers: int
+async def one_that_leaves(
+    it: Yard, body: dict[str, Any], notes: Notes, said: bytes = b"", number: int = 0
+) -> float:
+    client = await posted(it.pair.router.url, body)
+    await notes.next("request")
+    if said:
+        await client[0].readuntil(said)
+    left = leave(client, number)
+    return await notes.next("gone") - left
 
-    async def begin(self, body: dict[str, Any], notes: Notes) -> None:
-        """The model is loaded from here on."""
-        connection = await posted(self.both.router.url, body)
-        await notes.next("request")
-        connection[1].close()
-        await notes.next("gone")
 
-    async def engine_sees(
-        self, body: dict[str, Any], notes: Notes, said: bytes = b""
-    ) -> dict[str, float]:
-        """From the client's leaving to the engine's noticing."""
-        took = []
-        for number in range(self.leavers):
-            connection = await posted(self.both.router.url, body)
-            await notes.next("request")
-            if said:
-                await connection[0].readuntil(said)
-            left = leave(connection, number)
-            took.append(await notes.next("gone") - left)
-        return with_worst(took)
+async def boxes_hear(folder: Path, leavers: int) -> dict[str, object]:
+    """`other` is waited for while somebody's stream holds its room."""
+    models = [
+        engine(folder, "busy", *ENDLESS).replace("10MiB", "400MiB"),
+        engine(folder, "other").replace("10MiB", "700MiB"),
+        engine(folder, "long", "--load-seconds", "36000", more=", stall_timeout: never"),
+    ]
+    async with yard_over_chaos(folder, "".join(models)) as it:
+        told = Demand()
+        it.inside.heard = told.hear
+        loading = await box_hears(it, told, "long", leavers)
+        running = await posted(it.pair.router.url, chat("busy"))
+        await running[0].readuntil(b" tok1")
+        in_line = await box_hears(it, told, "other", leavers)
+        leave(running, 0)
+        loads = len(it.noted("other", "started"))
+        return {"loading": loading, "in_line": {**in_line, "loads": loads}}
 
-    async def nobody_waits_in_line(self, notes: Notes) -> dict[str, object]:
-        """While another's stream holds the box: and not one of those who leave causes a load."""
-        running = await posted(self.both.router.url, chat("busy"))
-        figures = await self.nobody_waits("other")
-        running[1].close()
-        loads = 1 if notes.path.exists() else 0
-        return {**figures, "loads": loads}
 
-    async def nobody_waits(self, model: str) -> dict[str, object]:
-        line: list[float] = []
-        box: list[float] = []
-        for number in range(self.leavers):
-            connection = await posted(self.both.router.url, chat(model))
-            await connection[0].readuntil(b"model_switching")
-            await when(lambda: self._counted(model, 1))
-            left = leave(connection, number)
-            gone = await asyncio.gather(
-                when(self._line_is_empty), when(lambda: self._counted(model, 0))
-            )
-            line.append(gone[0] - left)
-            box.append(gone[1] - left)
-        return {"router_line": with_worst(line), "box_demand": with_worst(box)}
-
-    async def _line_is_empty(self) -> bool:
-        return not (await self.both.http.get("/api/fleet")).json()["line"]
-
-    async def _counted(self, model: str, waiting: int) -> bool:
-        models = (await self.box.get("/models/status")).json()["models"]
-        return next(m["waiting"] for m in models if m["id"] == model) == waiting
+async def box_hears(it: Yard, told: Demand, model: str, leavers: int) -> dict[str, float]:
+    took = []
+    for number in range(leavers):
+        client = await posted(it.pair.router.url, chat(model))
+        await client[0].readuntil(b"model_switching")
+        await told.when(model, 1)
+        left = leave(client, number)
+        took.append(await told.when(model, 0) - left)
+    return summary_with_worst(took)
 
 
 def leave(connection: Client, number: int) -> float:
@@ -152,12 +166,7 @@ def leave(connection: Client, number: int) -> float:
     return at
 
 
-async def when(so: Callable[[], Awaitable[bool]]) -> float:
-    await until(so)
-    return time.monotonic()
-
-
-def with_worst(seconds: list[float]) -> dict[str, float]:
+def summary_with_worst(seconds: list[float]) -> dict[str, float]:
     """In milliseconds."""
     return {**summary(seconds), "worst": round(max(seconds) * 1000, 1)}
 

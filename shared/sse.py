@@ -44,12 +44,12 @@ def comment(text: str) -> bytes:
     return (": " + " ".join(text.split()) + "\n").encode()
 
 
-ENDS = (b"\n\n", b"\n\r\n", b"\n\r", b"\r\r")  # of an event, whatever ends its lines
+ENDS = (b"\n\n", b"\n\r\n", b"\r\r")  # of an event, whatever ends its lines
 
 
 class Gauge:
-    """How long the newest event is, of a stream whose bytes are passed on as they come. Raises
-    EventTooLarge, which nobody could hold."""
+    """How long the newest event is, of a stream whose bytes are passed on as they come, in pieces
+    that are shorter than the limit. Raises EventTooLarge."""
 
     def __init__(self, limit: int = MAX_EVENT) -> None:
         self._limit = limit
@@ -57,15 +57,16 @@ class Gauge:
         self._last = b""  # an end may be cut anywhere
 
     def feed(self, chunk: bytes) -> None:
-        if chunk.endswith(ENDS):
+        if self._size + len(chunk) <= self._limit and chunk.endswith(ENDS):
             self._size, self._last = 0, b""
             return
-        seen = self._last + chunk
-        ends = max(seen.rfind(end) + len(end) if end in seen else 0 for end in ENDS)
-        self._size = len(seen) - ends if ends else self._size + len(chunk)
-        self._last = seen[max(ends, len(seen) - 3) :]
-        if self._size > self._limit:
+        seen, before = self._last + chunk, self._size - len(self._last)
+        ends = [seen.find(end) + len(end) for end in ENDS if end in seen]
+        if before + min(ends, default=len(seen)) > self._limit:
             raise EventTooLarge(f"an event of more than {self._limit} bytes")
+        newest = max((seen.rfind(end) + len(end) for end in ENDS if end in seen), default=0)
+        self._size = len(seen) - newest if newest else before + len(seen)
+        self._last = seen[max(newest, len(seen) - 3) :]
 
 
 class Decoder:

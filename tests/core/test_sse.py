@@ -165,11 +165,14 @@ def test_a_long_stream_of_short_events_is_never_too_large(end: bytes, cut: int) 
     gauged(20, *(stream[at : at + cut] for at in range(0, len(stream), cut)))
 
 
-@pytest.mark.parametrize("cut", [1, 2, 7, 100])
+@pytest.mark.parametrize("cut", [1, 2, 7, 20])
 @pytest.mark.parametrize("before", [b"", b"data: 1\n\n", b"data: 1\r\n\r\n"])
-def test_an_event_that_grows_beyond_the_limit_is_noticed_wherever_it_is_cut(
-    before: bytes, cut: int
+@pytest.mark.parametrize("end", [b"", b"\n\n"])
+def test_an_event_is_too_large_from_one_byte_beyond_the_limit_on_wherever_it_is_cut(
+    before: bytes, end: bytes, cut: int
 ) -> None:
-    stream = before + b"x" * 21
+    fits = before + b"x" * (20 - len(end)) + end
+    gauged(20, *(fits[at : at + cut] for at in range(0, len(fits), cut)))
+    large = before + b"x" * (21 - len(end)) + end
     with pytest.raises(EventTooLarge, match="20 bytes"):
-        gauged(20, *(stream[at : at + cut] for at in range(0, len(stream), cut)))
+        gauged(20, *(large[at : at + cut] for at in range(0, len(large), cut)))

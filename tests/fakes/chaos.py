@@ -8,7 +8,7 @@ already, until it is taken back; it runs on the test's own event loop.
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self
@@ -19,7 +19,8 @@ READ = 64 * 2**10  # bytes at a time, where nothing else is asked for
 
 class Chaos:
     """`pieces`: bytes of one write, 0 for as they come; `latency`: seconds before each write;
-    `bandwidth`: bytes per second in each direction of a connection, 0 for no limit."""
+    `bandwidth`: bytes per second in each direction of a connection, 0 for no limit; `heard` is
+    given what goes to the target, as it goes."""
 
     def __init__(self, target: str) -> None:
         where = urlsplit(target)
@@ -29,6 +30,7 @@ class Chaos:
         self.pieces = 0
         self.latency = 0.0
         self.bandwidth = 0
+        self.heard: Callable[[bytes], None] = lambda data: None
 
     @property
     def url(self) -> str:
@@ -87,8 +89,8 @@ class Chaos:
         self._pipes[task] = (writer, server)
         try:
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pump(reader, server))
-                both.create_task(self._pump(there, writer))
+                both.create_task(self._pump(reader, server, inward=True))
+                both.create_task(self._pump(there, writer, inward=False))
         except* ConnectionError:
             reset(writer)
             reset(server)
@@ -97,9 +99,13 @@ class Chaos:
             for end in (writer, server):
                 end.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, inward: bool
+    ) -> None:
         """Until one end has said all: then the other is told so."""
         while data := await reader.read(READ):
+            if inward:
+                self.heard(data)
             for piece in cut(data, self.pieces or len(data)):
                 await asyncio.sleep(self._pause(len(piece)))
                 writer.write(piece)
