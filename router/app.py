@@ -9,7 +9,7 @@ import structlog
 from starlette.middleware import Middleware
 
 from router.api.fleet import Fleet
-from router.api.llama_server import LlamaServer
+from router.api.llama_server import LlamaServer, LoadEvents
 from router.api.openai import Inference, Models
 from router.config import RouterConfig
 from router.dispatch import Dispatch
@@ -45,7 +45,7 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> App:
         Guarded("/v1/models", models.every, "inference", "read"),
         Guarded("/v1/models/{model:path}", models.one, "inference", "read"),
         Guarded("/models", llama.models, "inference", "read"),
-        Guarded("/models/sse", llama.events, "inference", "read"),
+        Guarded("/models/sse", LoadEvents(dispatch), "inference", "read", methods=["GET"]),
         Guarded("/props", llama.props, "inference", "read"),
         Guarded("/slots", llama.slots, "read"),
         Guarded("/api/fleet", fleet.fleet, "read"),

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from router.models import Load, LoadState, context_of, holders, load_of
@@ -124,13 +125,18 @@ class Feed:
     """
 
     def __init__(self) -> None:
+        self._heard: Mapping[str, Load] | None = None  # last
         self._told: dict[str, Load] = {}
-        self._told_at: dict[str, float] = {}
+        self._loading: dict[str, float] = {}  # those of them that load, and when that was told last
         self._spoke_at = -math.inf
 
     def news(self, loads: Mapping[str, Load], now: float) -> bytes:
         """What changed since, and loads that were not told for a while; a heartbeat when there was
-        nothing for a while. Often it is nothing at all."""
+        nothing for a while. Often it is nothing at all: the same `loads` are not looked through
+        again."""
+        if loads is self._heard and now < self.deadline:
+            return b""
+        self._heard = loads
         changed = [model for model in sorted(loads) if self._is_news(model, loads[model], now)]
         gone = sorted(self._told.keys() - loads.keys())
         frames = [self._tell(model, loads[model], now) for model in changed]
@@ -144,28 +150,28 @@ class Feed:
     @property
     def deadline(self) -> float:
         """When there is something to say even if nothing happens before."""
-        loading = [at for model, at in self._told_at.items() if _is_loading(self._told[model])]
-        return min([self._spoke_at, *loading]) + REPEAT
+        return min([self._spoke_at, *self._loading.values()]) + REPEAT
 
     def _is_news(self, model: str, load: Load, now: float) -> bool:
         if self._told.get(model) != load:
             return True
-        return _is_loading(load) and now >= self._told_at[model] + REPEAT
+        return model in self._loading and now >= self._loading[model] + REPEAT
 
     def _tell(self, model: str, load: Load, now: float) -> bytes:
-        self._told[model], self._told_at[model] = load, now
+        self._told[model] = load
+        self._loading.pop(model, None)
+        if load.state == "loading":
+            self._loading[model] = now
         return _frame(model, load)
 
     def _forget(self, model: str) -> bytes:
         """No box has it any more."""
-        del self._told[model], self._told_at[model]
+        del self._told[model]
+        self._loading.pop(model, None)
         return _frame(model, NOWHERE)
 
 
-def _is_loading(load: Load) -> bool:
-    return load.state == "loading"
-
-
+@lru_cache(maxsize=1024)  # each of hundreds of readers is told the same
 def _frame(model: str, load: Load) -> bytes:
     said: dict[str, Any] = {"status": WORDS[load.state], **_failed(load)}
     if load.progress is not None:

@@ -7,6 +7,7 @@ waits.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
 
@@ -16,7 +17,8 @@ T = TypeVar("T")
 class Watch(Generic[T]):
     def __init__(self, value: T) -> None:
         self._value = value
-        self._changed = asyncio.Event()
+        self.changes = 0  # how often it was set, or closed
+        self._waiting: set[asyncio.Future[None]] = set()
         self._closed = False
 
     @property
@@ -36,23 +38,41 @@ class Watch(Generic[T]):
         self._closed = True
         self._wake()
 
-    async def beyond(self, seen: T) -> None:
-        """Return as soon as the value is another one, or none will follow. Unlike a walk over the
-        values it can be given up, for a deadline, and begun again."""
-        while self._value == seen and not self._closed:
-            await self._changed.wait()
+    async def change(self, seen: int, at: float | None = None) -> None:
+        """Return once there were more changes than the reader has `seen`, or at that moment of
+        `time.monotonic`."""
+        if self.changes != seen:
+            return
+        loop = asyncio.get_running_loop()
+        waiting = loop.create_future()
+        timer = None
+        if at is not None:
+            timer = loop.call_later(max(0.0, at - time.monotonic()), _wake, waiting)
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._waiting.discard(waiting)
+            if timer is not None:
+                timer.cancel()
 
     async def __aiter__(self) -> AsyncIterator[T]:
         """The value as it is now, then every newer one the reader is in time for."""
         while True:
             # Taken before the yield, so that no set() is missed.
-            changed, value = self._changed, self._value
+            seen, value = self.changes, self._value
             yield value
             if not self._closed:
-                await changed.wait()
+                await self.change(seen)
             if self._closed and value is self._value:
                 return
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self.changes += 1
+        for waiting in self._waiting:
+            _wake(waiting)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from sse_starlette.event import ServerSentEvent
-from sse_starlette.sse import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Lifespan
@@ -23,11 +21,11 @@ from shared.errors import (
 )
 from shared.gate import Guarded, caller, guard
 from shared.status import Catalogue
+from sidecar.events import Events
 from sidecar.metrics import exposition
 from sidecar.proxy import EngineProxy
 from sidecar.supervisor import Supervisor
 
-HEARTBEAT = 2  # seconds; a watcher that misses three takes the box for lost
 MAX_BODY = 2**20  # bytes of a message of the control plane
 LOG_LINES = 200
 
@@ -47,7 +45,7 @@ def make_app(
         Guarded("/gpus", sidecar.gpus, "read"),
         Guarded("/models", sidecar.models, "read"),
         Guarded("/models/status", sidecar.status, "read"),
-        Guarded("/models/events", sidecar.events, "read"),
+        Guarded("/models/events", Events(supervisor), "read", methods=["GET"]),
         Guarded("/models/switch", sidecar.switch, "admin", methods=["POST"]),
         Guarded("/models/{model:path}/logs", sidecar.logs, "read"),
         Guarded("/models/{model:path}/load", sidecar.load, "admin", methods=["POST"]),
@@ -78,20 +76,6 @@ class _Endpoints:
 
     async def status(self, request: Request) -> Response:
         return _json(self._supervisor.status.value.to_json())
-
-    async def events(self, request: Request) -> Response:
-        return EventSourceResponse(
-            self._statuses(),
-            ping=HEARTBEAT,
-            headers={"X-Accel-Buffering": "no"},
-        )
-
-    async def _statuses(self) -> AsyncIterator[ServerSentEvent]:
-        self._supervisor.publish()  # a new watcher hears how things are now, not when they changed
-        async for status in self._supervisor.status:
-            yield ServerSentEvent(
-                status.to_json().decode(), event="status", id=f"{status.boot}:{status.seq}"
-            )
 
     async def models(self, request: Request) -> Response:
         box = self._supervisor.box

@@ -5,7 +5,6 @@ Rule: a fixture here guards, but for the one that compiles; what tests use on pu
 """
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,15 +30,6 @@ def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags = ("-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
     subprocess.run(["gcc", *flags, "-o", library, FAKE_NVML], check=True)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _no_server_told_to_exit_is_remembered() -> Iterator[None]:
-    """sse_starlette keeps uvicorn's exit in one flag for the whole process and never resets it:
-    after one server's end, event streams of all later servers would stop at once."""
-    yield
-    if sse_starlette := sys.modules.get("sse_starlette.sse"):
-        sse_starlette.AppStatus.should_exit = False
 
 
 @pytest.fixture(autouse=True)

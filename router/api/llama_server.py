@@ -6,22 +6,22 @@ Nothing here loads a model, keeps one, or waits for one.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from router import llama_server, names
 from router.api.openai import STARTED
 from router.dispatch import Dispatch
 from router.llama_server import Feed, Looked
-from router.models import holders, load_of
+from router.models import Load, holders, load_of
 from router.peer import Peer
 from router.view import BoxView
+from shared import watchers
 from shared.errors import InvalidRequest, ModelNotFound
 from shared.wire import Deadlines, Pool, WireError
 
@@ -55,24 +55,6 @@ class LlamaServer:
         looks = (self._look(box, model) for box in holders(model, boxes))
         return JSONResponse(llama_server.slots_of(model, await asyncio.gather(*looks)))
 
-    async def events(self, request: Request) -> Response:
-        headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
-        return StreamingResponse(self._frames(), headers=headers, media_type="text/event-stream")
-
-    async def _frames(self) -> AsyncIterator[bytes]:
-        """Until the client leaves or the router ends."""
-        feed, heard = Feed(), self.dispatch.hearings
-        while True:
-            seen, models = heard.value, self.dispatch.line.models()
-            loads = {model: load_of(model, boxes) for model, boxes in models.items()}
-            if frames := feed.news(loads, time.monotonic()):
-                yield frames
-            if heard.closed:
-                return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(feed.deadline - time.monotonic()):
-                    await heard.beyond(seen)
-
     async def _look(self, box: BoxView, model: str) -> Looked:
         peer, target = self.peers[box.key], f"/engines/{model}/slots".encode()
         headers = [(b"accept-encoding", b"identity"), *peer.headers]
@@ -95,3 +77,37 @@ class LlamaServer:
         except ModelNotFound as error:
             raise InvalidRequest(error.message, code=error.code, param=error.param) from None
         return model, models[model]
+
+
+class LoadEvents:
+    """An ASGI application: `GET /models/sse`. The loads are looked up once for all who watch."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
+        self._looked_at = -1  # after so many changes
+        self._loads: Mapping[str, Load] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await watchers.tell(_Watcher(self), self._dispatch.hearings, scope, receive, send)
+
+    def loads(self) -> Mapping[str, Load]:
+        """The same as long as nothing has changed in them."""
+        changes = self._dispatch.hearings.changes
+        if changes != self._looked_at:
+            self._looked_at, models = changes, self._dispatch.line.models()
+            loads = {model: load_of(model, models[model]) for model in sorted(models)}
+            self._loads = self._loads if loads == self._loads else loads
+        return self._loads
+
+
+class _Watcher:
+    def __init__(self, events: LoadEvents) -> None:
+        self._events = events
+        self._feed = Feed()
+
+    def news(self, now: float) -> bytes:
+        return self._feed.news(self._events.loads(), now)
+
+    @property
+    def deadline(self) -> float:
+        return self._feed.deadline

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-
-import pytest
 
 from shared.watch import Watch
 
@@ -89,27 +88,34 @@ async def anext_of(seen: AsyncIterator[object]) -> object:
     return await anext(seen)
 
 
-async def test_who_waits_beyond_a_value_can_give_up_and_wait_again() -> None:
+async def test_who_waits_for_a_change_waits_no_longer_than_it_wants_to_and_may_wait_again() -> None:
     watch = Watch(0)
-    assert not watch.closed
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0):
-            await watch.beyond(0)
-    again = asyncio.ensure_future(watch.beyond(0))
+    await watch.change(watch.changes, at=time.monotonic())
+    again = asyncio.ensure_future(watch.change(watch.changes, at=time.monotonic() + 3600))
     await until_all_wait()
-    watch.set(0)
-    await until_all_wait()
-    assert not again.done(), "the value is the same"
+    assert not again.done()
+    seen = watch.changes
     watch.set(1)
     await again
-    await watch.beyond(0)
+    await watch.change(seen)
 
 
-async def test_nobody_waits_beyond_the_last_value() -> None:
+async def test_who_has_given_up_is_woken_by_nothing() -> None:
     watch = Watch(0)
-    waiting = asyncio.ensure_future(watch.beyond(0))
+    gone = asyncio.ensure_future(watch.change(watch.changes))
+    stays = asyncio.ensure_future(watch.change(watch.changes))
     await until_all_wait()
+    gone.cancel()
+    watch.set(1)
+    await stays
+    assert (await asyncio.gather(gone, return_exceptions=True)) != [None]
+
+
+async def test_nobody_waits_once_nothing_follows() -> None:
+    watch = Watch(0)
+    waiting = asyncio.ensure_future(watch.change(watch.changes))
+    await until_all_wait()
+    assert not watch.closed
     watch.close()
     await waiting
     assert watch.closed
-    await watch.beyond(0)

@@ -103,9 +103,9 @@ async def test_the_id_of_an_event_is_boot_and_seq(it: Box) -> None:
         text = ""
         async for piece in response.aiter_text():
             text += piece
-            if "\r\n\r\n" in text:
+            if "\n\n" in text:
                 break
-    fields = dict(line.split(": ", 1) for line in text.split("\r\n\r\n")[0].split("\r\n"))
+    fields = dict(line.split(": ", 1) for line in text.split("\n\n")[0].split("\n"))
     status = json.loads(fields["data"])
     assert fields["id"] == f"{status['boot']}:{status['seq']}"
 
@@ -158,7 +158,7 @@ async def test_a_slow_watcher_gets_the_newest_and_never_a_backlog(tmp_path: Path
 
 def seqs(stream: bytes) -> list[int]:
     """Of the Statuses whose id was read."""
-    return [int(seq) for seq in re.findall(rb"^id: \w+:(\d+)\r", stream, re.MULTILINE)]
+    return [int(seq) for seq in re.findall(rb"^id: \w+:(\d+)$", stream, re.MULTILINE)]
 
 
 async def glance(it: Box) -> None:
