@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 from shared import head, patience
 from shared.cork import Corked
 from shared.errors import InvalidRequest, RequestTimeout, SwapyardError
-from shared.exchange import LEAVING, Bell, Exchange, Flow, Leaving, OldExchange
+from shared.exchange import LEAVING, Bell, Exchange, Flow, Leaving
 from shared.vigil import Vigil
 
 WRITE_BUFFER = 64 * 1024  # bytes of answers that wait for a client
@@ -44,8 +44,14 @@ log = structlog.get_logger()
 
 
 class Door(HttpToolsProtocol):
+    # With these in its dict it would be no longer of the small kind, of 30 attributes at most, and
+    # 1.3 KiB larger.
+    __slots__ = (
+        *("_limits", "_vigil", "_corked", "_answering", "_queue"),
+        *("_reading", "_watched", "_read", "_alone", "_came", "_body", "_begun", "_held"),
+        *("_why", "_deaf", "_last_word"),
+    )
     cycle: Exchange  # the newest one
-    _corked: Any
 
     def __init__(
         self,
@@ -56,29 +62,31 @@ class Door(HttpToolsProtocol):
         limits: patience.Limits = patience.DEFAULT,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.limits = limits
-        self.pipeline = None  # type: ignore[assignment]  # `_queue` takes its place
+        self._limits = limits
         self._answering: Exchange | None = None
-        self._queue: list[Exchange] = []  # pipelined
+        self._queue: list[Exchange] = []  # instead of:
+        del self.pipeline
+        # What is being read.
         self._reading = self._watched = NOTHING
         self._read = 0  # bytes of this read, for a message that begins with it
         self._alone = True  # so did this one
         self._came = 0  # bytes with it and since
         self._body = 0  # bytes
-        self._begun = 0.0  # when we began to wait for what is being read
+        self._begun = 0.0  # when we began to wait for it
         self._held = False  # we did not read on, for the application did not
-        self._why: SwapyardError | None = NO_HTTP  # the parser stops
+        # How it ends.
+        self._why: SwapyardError | None = NO_HTTP  # if the parser stops
         self._deaf = False  # whatever comes now is thrown away
         self._last_word: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        self._corked = Corked(transport)
-        super().connection_made(self._corked)
-        self.flow = Flow(self._corked)
-        unsent = self._corked.get_write_buffer_size
-        self._vigil = Vigil(self.loop, self.limits, self._overdue, unsent, self._drop)
-        self._vigil.wait_for(self.limits.head)
+        corked: Any = Corked(transport)
+        super().connection_made(corked)
+        self._corked, self.flow = corked, Flow(corked)
+        unsent = corked.get_write_buffer_size
+        self._vigil = Vigil(self.loop, self._limits, self._overdue, unsent, self._drop)
+        self._vigil.wait_for(self._limits.head)
 
     # What comes in.
 
@@ -199,8 +207,7 @@ class Door(HttpToolsProtocol):
             "state": self.app_state.copy(),
             "extensions": {LEAVING: leaving},  # type: ignore[dict-item]
         }
-        kind = Exchange if version == "1.1" else OldExchange
-        exchange = kind(
+        exchange = Exchange(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -234,7 +241,7 @@ class Door(HttpToolsProtocol):
         elif not self._deaf:
             self.flow.resume_reading()
             if self._reading == NOTHING:
-                self._vigil.wait_for(self.limits.idle)
+                self._vigil.wait_for(self._limits.idle)
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
@@ -254,7 +261,7 @@ class Door(HttpToolsProtocol):
             self._watched = self._reading
             self._held = False
             self._begun = self.loop.time()
-            self._vigil.wait_for(self.limits.head if is_head else self.limits.body)
+            self._vigil.wait_for(self._limits.head if is_head else self._limits.body)
         if is_head:
             if why := head.too_large(len(self.url), len(self.headers), self._came):
                 self._refuse(why)
@@ -267,7 +274,7 @@ class Door(HttpToolsProtocol):
         elif self._reading == BODY:
             if self._held or self.flow.read_paused:  # it was for us to read on
                 self._begun, self._held = now, False
-            self._vigil.deadline = patience.body_until(self._begun, self._body, self.limits)
+            self._vigil.deadline = patience.body_until(self._begun, self._body, self._limits)
             if self._vigil.deadline <= now:
                 self._refuse(RequestTimeout("body"))
         else:
@@ -325,7 +332,7 @@ class Door(HttpToolsProtocol):
             self._deaf, self._came = True, 0
             self.flow.resume_reading()
             self.transport.write_eof()
-            self._vigil.wait_for(self.limits.linger)
+            self._vigil.wait_for(self._limits.linger)
 
     def _throw_away(self, count: int) -> None:
         self._came += count

@@ -7,12 +7,12 @@ somebody waits, and dropped with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Final, Literal, cast
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 LEAVING = "swapyard.leaving"  # in the scope's extensions: the Leaving of this request
 
@@ -80,6 +80,9 @@ class Flow(FlowControl):
 
 
 class Exchange(RequestResponseCycle):
+    """`send` is our own: without a coroutine for each piece, and without looking at each header of
+    an answer by regular expressions. Names of headers are in lower case, as ASGI has them."""
+
     leaving: Leaving
     part: Callable[[], None]  # instead of closing at once
 
@@ -90,26 +93,95 @@ class Exchange(RequestResponseCycle):
             self.message_event.set()
             self.leaving.happens()
 
-    def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
-        if self.more_body and not self.response_started:
+    def send(self, message: ASGISendEvent) -> Awaitable[None]:  # type: ignore[override]
+        if self.flow.write_paused and not self.disconnected:
+            return self._send_later(message)
+        self._send(message)
+        return _SENT
+
+    async def _send_later(self, message: ASGISendEvent) -> None:
+        await self.flow.drain()
+        self._send(message)
+
+    def _send(self, message: ASGISendEvent) -> None:
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.body":
+            if self.response_complete or not self.response_started:
+                raise RuntimeError("A piece of an answer out of its turn.")
+            self._piece(message.get("body", b""), message.get("more_body", False))
+        elif message["type"] == "http.response.start":
+            if self.response_started:
+                raise RuntimeError("A second answer to one request.")
+            self._head(message["status"], message.get("headers", ()))
+
+    def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        if self.more_body:
             # What is still to come of the body will not be read: no further request can follow.
             self.keep_alive = False
             self.transport = _Parting(self.transport, self.part)  # type: ignore[assignment]
-        return super().send(message)
+        pieces = [STATUS_LINE[status]]
+        for name, value in (*self.default_headers, *headers):
+            if name == b"content-length":
+                self.chunked_encoding, self.expected_content_length = False, int(value)
+            elif name == b"connection" and value.lower() == b"close":
+                self.keep_alive = False
+                continue
+            pieces += (name, b": ", value, b"\r\n")
+        if self.chunked_encoding is None:
+            self._frame(status, pieces)
+        if not self.keep_alive:
+            pieces += (b"connection", b": ", b"close", b"\r\n")
+        head = b"".join(pieces)
+        lines = 1 + len(pieces) // 4
+        if not head.count(b"\r") == head.count(b"\n") == lines:
+            raise RuntimeError("A header of an answer holds the end of a line.")
+        self.transport.write(head + b"\r\n")
+
+    def _frame(self, status: int, pieces: list[bytes]) -> None:
+        """Of an answer that does not say how long it is. To HTTP/1.0, which knows no chunks, it
+        ends with its connection."""
+        if status in (204, 304):
+            self.chunked_encoding = False
+        elif self.scope["method"] != "HEAD" and self.scope["http_version"] != "1.0":
+            self.chunked_encoding = True
+            pieces += (b"transfer-encoding", b": ", b"chunked", b"\r\n")
+
+    def _piece(self, body: bytes, more: bool) -> None:
+        if self.chunked_encoding:
+            end = b"" if more else b"0\r\n\r\n"
+            if body:
+                self.transport.write(b"%x\r\n%b\r\n%b" % (len(body), body, end))
+            elif end:
+                self.transport.write(end)
+        elif self.scope["method"] == "HEAD":
+            self.expected_content_length = 0
+        else:
+            if self.chunked_encoding is not None:
+                self.expected_content_length -= len(body)
+                if self.expected_content_length < 0 or (self.expected_content_length and not more):
+                    raise RuntimeError("An answer is not as long as it says.")
+            self.transport.write(body)
+        if not more:
+            self.response_complete = True
+            self.message_event.set()
+            if not self.keep_alive:
+                self.transport.close()
+            self.on_response()
 
 
-class OldExchange(Exchange):
-    """HTTP/1.0 knows no chunks: what has no length ends with its connection."""
+class _Sent:
+    """To be awaited where there is nothing to wait for."""
 
-    def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
-        if message["type"] == "http.response.start":
-            headers = message.get("headers", [])
-            self._unframed = all(name.lower() != b"content-length" for name, _ in headers)
-            if self._unframed:
-                self.chunked_encoding = False
-        elif message["type"] == "http.response.body" and self._unframed:
-            self.expected_content_length = len(message.get("body", b""))
-        return super().send(message)
+    __slots__ = ()
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
+
+
+_SENT: Final = cast("Awaitable[None]", _Sent())
 
 
 class _Parting:
