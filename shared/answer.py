@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from starlette.types import Receive, Scope, Send
 
 from shared.errors import SwapyardError, TooLarge
-from shared.headers import Headers, is_events, without_length
+from shared.headers import Headers, header, is_events, without_length
 from shared.interrupt import Interrupt
 from shared.sse import ENDS
 
@@ -24,8 +24,11 @@ class ClientGone(Exception):
     """The client has left: there is nobody to answer."""
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """The whole body, of `limit` bytes at most."""
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body, of `limit` bytes at most. One that says that it is longer is not read at all,
+    and its client, if it asks first, not told to send it."""
+    if int(header(scope, b"content-length") or 0) > limit:
+        raise TooLarge(limit)
     body = bytearray()
     while True:
         message = await receive()

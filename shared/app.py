@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shared.answer import Answer
+from shared.answer import Answer, ClientGone
 from shared.errors import NotFound, SwapyardError
 
 
@@ -31,6 +31,8 @@ class _Errors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
+        except ClientGone:
+            pass
         except SwapyardError as error:
             await Answer(send).fail(error)
         except HTTPException as error:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Lifespan
 
+from shared.answer import read_body
 from shared.app import App
 from shared.auth import Key
 from shared.demand import Demand
@@ -17,7 +18,6 @@ from shared.errors import (
     DoesNotFit,
     InvalidRequest,
     ModelNotFound,
-    TooLarge,
 )
 from shared.gate import Guarded, caller, guard
 from shared.status import Catalogue
@@ -149,9 +149,4 @@ def _json(body: bytes, status: int = 200) -> Response:
 
 async def _body(request: Request) -> bytes:
     """What the control plane takes is small."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise TooLarge(MAX_BODY)
-    return bytes(body)
+    return await read_body(request.scope, request.receive, MAX_BODY)

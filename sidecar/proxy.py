@@ -75,7 +75,7 @@ class EngineProxy:
         router = header(scope, b"x-swapyard-router")
         kept = keep_alive.heard(header(scope, keep_alive.HEADER))
         with self._supervisor.admitted(model, router, kept) as launch:
-            body = await read_body(receive, MAX_BODY)
+            body = await read_body(scope, receive, MAX_BODY)
             target = quote(f"/{path}").encode()
             if scope["query_string"]:
                 target = b"%b?%b" % (target, scope["query_string"])
@@ -102,7 +102,7 @@ class EngineProxy:
 
     async def _look(self, model: str, scope: Scope, receive: Receive, answer: Answer) -> None:
         launch = self._supervisor.look(model)
-        await read_body(receive, 0)
+        await read_body(scope, receive, 0)
         with while_client_stays(scope):
             said = await self._slots(launch)
         try:

@@ -49,7 +49,7 @@ class Inference:
         id = request_id(scope)
         answer = Answer(send, shows_logs=caller(scope).may("read"))
         try:
-            body = await read_body(receive, self.config.max_body)
+            body = await read_body(scope, receive, self.config.max_body)
             with while_client_stays(scope):
                 await self._serve(scope, id, body, answer)
         except ClientGone:
