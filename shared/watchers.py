@@ -41,7 +41,7 @@ async def tell(
     """Until the watcher leaves, or nothing follows any more."""
     answer = Answer(send)
     try:
-        await read_body(receive, MAX_BODY)
+        await read_body(scope, receive, MAX_BODY)
         with while_client_stays(scope):
             await answer.begin(200, HEADERS)
             await _tell(watcher, watched, answer)
