@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-import urllib.parse
 from typing import Any, Final, NoReturn
 
 import httptools
 import structlog
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from shared import head, patience
 from shared.cork import Corked
 from shared.errors import InvalidRequest, RequestTimeout, SwapyardError
-from shared.exchange import LEAVING, Bell, Exchange, Flow, Leaving
+from shared.exchange import Exchange, Flow, begin, last_word
 from shared.vigil import Vigil
 
 WRITE_BUFFER = 64 * 1024  # bytes of answers that wait for a client
@@ -141,7 +140,7 @@ class Door(HttpToolsProtocol):
             self._queue[-1].keep_alive = False
             self._stop(None)
         self._reading = BODY
-        self.cycle = exchange = self._exchange(method.decode("ascii"), version)
+        self.cycle = exchange = begin(self, method, version, self._part)
         if self._answering is None:
             self._answer(exchange)
         else:
@@ -178,51 +177,14 @@ class Door(HttpToolsProtocol):
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Java's client offers HTTP/2 with its first request, and llhttp would not read its body:
         so the same request is read once more, without the offer."""
-        kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-        line = b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        again = head.without_upgrade(method, version, self.url, self.headers)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._reading = NOTHING
-        self.data_received(b"".join([line, *kept, b"\r\n", rest]))
+        self.data_received(again + rest)
 
     # One request, and the answer to it.
-
-    def _exchange(self, method: str, version: str) -> Exchange:
-        raw_path, query = head.path_and_query(self.url)
-        path = raw_path.decode("ascii")
-        leaving = Leaving()
-        self.scope = {
-            "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-            "http_version": version,
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme or "http",
-            "method": method,
-            "path": urllib.parse.unquote(path) if "%" in path else path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": self.root_path,
-            "headers": self.headers,
-            "state": self.app_state.copy(),
-            "extensions": {LEAVING: leaving},  # type: ignore[dict-item]
-        }
-        exchange = Exchange(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=self.access_log,
-            default_headers=self.server_state.default_headers,
-            message_event=Bell(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version == "1.1" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
-        )
-        exchange.leaving = leaving
-        exchange.part = self._part
-        return exchange
 
     def _answer(self, exchange: Exchange) -> None:
         self._answering = exchange
@@ -269,10 +231,13 @@ class Door(HttpToolsProtocol):
             self._refuse(FLOOD)
 
     def _overdue(self, now: float) -> None:
+        if self.transport.is_closing():
+            return
         if self._reading == HEAD:
             self._refuse(RequestTimeout("head"))
         elif self._reading == BODY:
-            if self._held or self.flow.read_paused:  # it was for us to read on
+            if self._held or self.flow.read_paused or self.cycle.waiting_for_100_continue:
+                # It was for us to read on.
                 self._begun, self._held = now, False
             self._vigil.deadline = patience.body_until(self._begun, self._body, self._limits)
             if self._vigil.deadline <= now:
@@ -302,7 +267,7 @@ class Door(HttpToolsProtocol):
         if why is None:
             return
         log.info("refused", code=why.code, client=self._who())
-        self._last_word = self._words(why)
+        self._last_word = last_word(why, self.server_state.default_headers)
         if self._answering is None:
             self._say(self._last_word)
 
@@ -313,13 +278,6 @@ class Door(HttpToolsProtocol):
             exchange.left()
         else:
             self._queue.remove(exchange)
-
-    def _words(self, why: SwapyardError) -> bytes:
-        body = why.body()
-        said = {**why.headers(), "content-length": str(len(body)), "connection": "close"}
-        headers = [(name.encode(), value.encode()) for name, value in said.items()]
-        lines = [b"%b: %b\r\n" % each for each in (*self.server_state.default_headers, *headers)]
-        return b"".join([STATUS_LINE[why.status], *lines, b"\r\n", body])
 
     def _say(self, words: bytes) -> None:
         self.transport.write(words)

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, cast
+from urllib.parse import unquote
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from shared.errors import SwapyardError
+from shared.head import path_and_query
 
 LEAVING = "swapyard.leaving"  # in the scope's extensions: the Leaving of this request
 
@@ -94,18 +102,22 @@ class Exchange(RequestResponseCycle):
             self.leaving.happens()
 
     def send(self, message: ASGISendEvent) -> Awaitable[None]:  # type: ignore[override]
-        if self.flow.write_paused and not self.disconnected:
+        if self.disconnected or self.transport.is_closing():
+            # Nothing holds up an application that goes on: so that it holds up nobody else, and
+            # the news of its client's leaving neither, others have their turn.
+            self.disconnected = True
+            return asyncio.sleep(0)
+        if self.flow.write_paused:
             return self._send_later(message)
         self._send(message)
         return _SENT
 
     async def _send_later(self, message: ASGISendEvent) -> None:
         await self.flow.drain()
-        self._send(message)
+        if not self.disconnected:
+            self._send(message)
 
     def _send(self, message: ASGISendEvent) -> None:
-        if self.disconnected:
-            return
         if message["type"] == "http.response.body":
             if self.response_complete or not self.response_started:
                 raise RuntimeError("A piece of an answer out of its turn.")
@@ -170,6 +182,56 @@ class Exchange(RequestResponseCycle):
             if not self.keep_alive:
                 self.transport.close()
             self.on_response()
+
+
+def begin(
+    door: HttpToolsProtocol, method: bytes, version: str, part: Callable[[], None]
+) -> Exchange:
+    """For a request whose head has been read."""
+    raw_path, query = path_and_query(door.url)
+    path = raw_path.decode("ascii")
+    is_new = version == "1.1"
+    leaving = Leaving()
+    scope: Any = {
+        "type": "http",
+        "asgi": {"version": door.asgi_version, "spec_version": "2.3"},
+        "http_version": version,
+        "server": door.server,
+        "client": door.client,
+        "scheme": door.scheme,
+        "method": method.decode("ascii"),
+        "path": unquote(path) if "%" in path else path,
+        "raw_path": raw_path,
+        "query_string": query,
+        "root_path": door.root_path,
+        "headers": door.headers,
+        "state": door.app_state.copy(),
+        "extensions": {LEAVING: leaving},
+    }
+    exchange = Exchange(
+        scope=scope,
+        transport=door.transport,
+        flow=door.flow,
+        logger=door.logger,
+        access_logger=door.access_logger,
+        access_log=door.access_log,
+        default_headers=door.server_state.default_headers,
+        message_event=Bell(),
+        expect_100_continue=door.expect_100_continue and is_new,
+        keep_alive=is_new and door.parser.should_keep_alive(),
+        on_response=door.on_response_complete,
+    )
+    exchange.leaving, exchange.part = leaving, part
+    return exchange
+
+
+def last_word(why: SwapyardError, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """An answer to what is no request, after which nothing more is said."""
+    body = why.body()
+    said = {**why.headers(), "content-length": str(len(body)), "connection": "close"}
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    lines += [f"{name}: {value}\r\n".encode() for name, value in said.items()]
+    return b"".join([STATUS_LINE[why.status], *lines, b"\r\n", body])
 
 
 class _Sent:

@@ -90,6 +90,13 @@ def path_and_query(target: bytes) -> tuple[bytes, bytes]:
     return path, query
 
 
+def without_upgrade(method: bytes, version: str, target: bytes, headers: Headers) -> bytes:
+    """The same head, for a parser to read again."""
+    line = b"%b %b HTTP/%b" % (method, target, version.encode())
+    lines = [b"%b: %b" % header for header in headers if header[0] != b"upgrade"]
+    return b"\r\n".join([line, *lines, b"", b""])
+
+
 def _bad_host(version: str, host: bytes | None) -> SwapyardError | None:
     if host is None:
         return None if version == "1.0" else _bad("The request has no Host.")

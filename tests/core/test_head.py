@@ -2,7 +2,17 @@
 
 import pytest
 
-from shared.head import HEAD, HEADERS, NAMES, URL, path_and_query, refusal, size_of, too_large
+from shared.head import (
+    HEAD,
+    HEADERS,
+    NAMES,
+    URL,
+    path_and_query,
+    refusal,
+    size_of,
+    too_large,
+    without_upgrade,
+)
 
 HOST = (b"host", b"a")
 
@@ -113,3 +123,11 @@ def test_a_head_has_its_limits_also_while_it_is_not_whole() -> None:
 def test_names_are_told_in_small_letters() -> None:
     assert NAMES[b"Content-Type"] == NAMES[b"content-type"] == b"content-type"
     assert all(spelt.lower() == name for spelt, name in NAMES.items())
+
+
+def test_an_offer_to_upgrade_is_taken_out_of_a_head() -> None:
+    offer = [(b"connection", b"Upgrade"), (b"upgrade", b"h2c")]
+    said = without_upgrade(b"POST", "1.1", b"/x", [HOST, *offer, (b"content-length", b"1")])
+    assert said == (
+        b"POST /x HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\ncontent-length: 1\r\n\r\n"
+    )

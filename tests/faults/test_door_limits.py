@@ -199,6 +199,16 @@ async def test_f48_a_client_that_takes_nothing_is_dropped_and_no_other(hasty: Se
     await hasty.says("left /flood", 2)
 
 
+async def test_f48_an_application_that_goes_on_for_one_that_has_left_holds_up_nobody(
+    patient: Served,
+) -> None:
+    for _ in range(50):
+        async with call(patient.url) as it:
+            it.say(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n")
+            await it.reader.readexactly(2**18)
+    await patient.says("left /flood", 50)
+
+
 async def test_f48_what_waits_for_a_client_that_takes_nothing_is_bounded(patient: Served) -> None:
     process = psutil.Process(patient.program.pid)
     async with contextlib.AsyncExitStack() as stack:
