@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -42,6 +44,11 @@ VANISHED = {
     socket.TCP_KEEPCNT: 3,
     socket.TCP_USER_TIMEOUT: int(DEFAULT.stall * 1000),  # milliseconds
 }
+
+# Objects. What is thrown away here is hardly ever part of a cycle, and each search for such parts
+# walks through all that 10,000 waiting clients hold: with Python's default (700, 10, 10) it took a
+# third of the router's time.
+COLLECTED_AFTER = (20_000, 20, 100)
 
 log = structlog.get_logger()
 
@@ -131,6 +138,10 @@ async def serve(
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(*COLLECTED_AFTER)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # each connection is one, and 1,024 usual
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main)
 
