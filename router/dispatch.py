@@ -19,6 +19,7 @@ from router.line import Line
 from router.queue import Ticket
 from router.round import Round
 from router.story import Tell
+from router.wheel import Wheel
 from shared.alarm import Alarm
 from shared.errors import SwapyardError
 from shared.interrupt import Interrupt
@@ -63,15 +64,14 @@ class Place:
         """Return at its turn, at its failure, when there is something that the last `tell` did
         not say, or after `limit` seconds."""
         if not self._is_news:
-            loop = asyncio.get_running_loop()
-            self._waiter = loop.create_future()
-            timer = None if limit is None else loop.call_later(limit, self._wake)
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            due = None if limit is None else self._dispatch.wheel.add(waiter, limit)
             try:
-                await self._waiter
+                await waiter
             finally:
                 self._waiter = None
-                if timer is not None:
-                    timer.cancel()
+                if due is not None:
+                    due.discard(waiter)
         self._is_news = False
 
     def tell(self) -> Tell:
@@ -149,6 +149,7 @@ class Dispatch:
         self._idle = asyncio.Event()  # nobody waits and nobody is served
         self._idle.set()
         self._alarm = Alarm(self._tick)
+        self.wheel = Wheel()
         self._round = Round(self._tell_of_news)
         self._watchers: dict[str, Callable[[], None]] = {}
         self.hearings = Watch(0)  # how often something was heard of a box, its loss included
