@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import merge
+from operator import attrgetter
 
 from router.fairness import Turns
 
@@ -30,8 +31,7 @@ class Ticket:
     tenant: str = ""
 
 
-def _arrival(ticket: Ticket) -> tuple[float, str]:
-    return (ticket.arrived, ticket.id)
+_arrival = attrgetter("arrived", "id")
 
 
 @dataclass(slots=True)

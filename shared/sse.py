@@ -25,12 +25,14 @@ class Event:
 def encode(event: Event) -> bytes:
     """One event in is one event out: a line break in a name or an id is refused."""
     for name in (event.event, event.id or ""):
-        if any(c in name for c in "\r\n\0"):
+        if "\n" in name or "\r" in name or "\0" in name:
             raise ValueError(f"a line break in an event's name or id: {name!r}")
     lines = [] if event.event == "message" else [f"event: {event.event}"]
     if event.id is not None:
         lines.append(f"id: {event.id}")
-    text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+    text = event.data
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines += [f"data: {line}" for line in text.split("\n")]
     return ("\n".join(lines) + "\n\n").encode()
 
