@@ -57,7 +57,7 @@ class Relay:
         "_call",
         "_interval",
         "_place",
-        "_status",
+        "_response",
         "_upstream",
         "_voice",
         "_waited",
@@ -79,35 +79,36 @@ class Relay:
         self._upstream = upstream
         self._answer = answer
         self._waited = 0.0  # seconds
-        self._status: int | None = None  # of the engine's answer
+        self._response: Response | None = None
 
     async def run(self) -> None:
         """Raises SwapyardError when there is no answer, or none to its end."""
         try:
             await self._say(self._voice.opens(time.time()))
-            response = None
-            while response is None:
+            while self._response is None:
                 turn = await self._turn()
                 self._waited = time.monotonic() - self._place.ticket.arrived
-                response = await self._open(turn)
-            self._status = response.status
-            with response, self._place.while_box_is_heard():
-                await self._pass_on(response)
+                await self._open(turn)
+            with self._place.while_box_is_heard():
+                await self._pass_on(self._response)
         except WireError as error:
             raise died(error) from None
         except sse.EventTooLarge as error:
             raise EngineFailed(str(error), code="event_too_large") from None
         except BoxLost:
             raise fell_silent(self._place.box) from None
+        finally:
+            if self._response is not None:
+                self._response.close()
 
     def summary(self) -> dict[str, object]:
         """For the log: one line per request, and nothing of what it said."""
-        place = self._place
+        place, response = self._place, self._response
         return {
             "box": place.box,
             "reason": place.sent.reason if place.sent else None,
             "waited_ms": round(self._waited * 1000),
-            "status": self._status,
+            "status": response.status if response else None,
         }
 
     # While it waits.
@@ -147,27 +148,26 @@ class Relay:
 
     # When it is its turn.
 
-    async def _open(self, turn: Send) -> Response | None:
+    async def _open(self, turn: Send) -> None:
         """Ask the box; if it does not take the request, or is gone before its answer begins, the
         request is at its old place again."""
         try:
             async with _Narration(self, self._pause() if self._voice.talks else None):
                 with self._place.while_box_is_heard():
-                    response = await self._ask(turn)
+                    response = self._response = await self._ask(turn)
                     refusal = await refusal_in(response)
         except ConnectFailed:
             self._place.unreachable()
-            return None
+            return
         except (BrokenOff, BoxLost):
+            self._drop()
             self._place.broken_off()
-            return None
+            return
         if response.get(b"www-authenticate") is not None:  # no engine's answer has that
-            response.close()
             raise not_let_in(self._place.box)
         if refusal is not None:
+            self._drop()
             self._place.refused(*refusal)
-            return None
-        return response
 
     async def _ask(self, turn: Send) -> Response:
         peer, path = self._upstream.peers[turn.box], quote(self._call.path)
@@ -185,6 +185,11 @@ class Relay:
         if self._voice.needs_usage:
             body = with_usage(body)
         return body if self._call.name == name else with_model(body, name)
+
+    def _drop(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
 
     async def _pass_on(self, response: Response) -> None:
         headers = only(response.headers, RESPONSE_HEADERS)
@@ -254,8 +259,7 @@ async def refusal_in(response: Response) -> tuple[str, int] | None:
     has. What nobody can read is no better than half a refusal."""
     if response.get(b"x-swapyard-refused") is None:
         return None
-    with response:
-        body = await response.first_bytes(ERROR_LIMIT)
+    body = await response.first_bytes(ERROR_LIMIT)
     try:
         match json.loads(body):
             case {"boot": str(boot), "seq": int(seq)}:
