@@ -5,7 +5,7 @@ BIN := .venv/bin
 CLIENTS := .venv-clients/langchain-openai .venv-clients/litellm bench/clients/node/node_modules
 
 .PHONY: help install run check test test-core storms test-hermes try-image lock bench bench-relay \
-	bench-sim bench-scale bench-traces clients docs clean
+	bench-crowd bench-sim bench-scale bench-traces clients docs clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,6 +53,9 @@ bench: install ## the figures of the README, as JSON
 
 bench-relay: install ## what the way through both programs costs, as JSON
 	@$(BIN)/python -m bench.relay
+
+bench-crowd: install ## what very many clients cost that wait or watch, as JSON
+	@$(BIN)/python -m bench.crowd
 
 bench-sim: install ## the tables and the plot of docs/scheduling.md, simulated in some minutes
 	@nice $(BIN)/python -m bench.sim page
