@@ -9,7 +9,7 @@ A frame of `events` is a complete chunk with one choice and an empty delta, unde
 
 from __future__ import annotations
 
-import json
+from pydantic_core import to_json
 
 from router.reasoning import Narrator
 from router.status_events import StatusEvents
@@ -88,8 +88,7 @@ class Reasoning(Voice):
         self._narrator = Narrator(stream)
 
     def tells(self, told: Told, at: float) -> bytes:
-        data = chunk(self.stream, delta(self._narrator.says(told)))
-        return sse.encode(sse.Event(json.dumps(data)))
+        return event(chunk(self.stream, delta(self._narrator.says(told))))
 
 
 class EventsAndReasoning(Reasoning):
@@ -111,7 +110,12 @@ class Comments(Voice):
 
 def switching_event(stream: Stream, told: Told, reasoning: str) -> bytes:
     data = {**chunk(stream, delta(reasoning)), "model_switching": told}
-    return sse.encode(sse.Event(json.dumps(data), event="model_switching"))
+    return event(data, "model_switching")
+
+
+def event(data: object, name: str = "message") -> bytes:
+    """pydantic's encoder: of all that a frame costs, Python's own took a tenth."""
+    return sse.encode(sse.Event(to_json(data).decode(), name))
 
 
 def delta(reasoning: str) -> dict[str, str]:

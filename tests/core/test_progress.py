@@ -42,10 +42,10 @@ TELL = Tell(
     progress_source="engine",
 )
 TOLD = (
-    b'"model_switching": {"phase": "starting", "step": "waiting for readiness", '
-    b'"at": 1795251429.5, "model": "qwen3-8b", "from": ["llama3-8b"], "box": "box1", '
-    b'"position": 2, "elapsed_s": 3.125, "eta_s": 4.2, "eta_source": "history", "progress": 0.42, '
-    b'"progress_source": "engine"}'
+    b'"model_switching":{"phase":"starting","step":"waiting for readiness",'
+    b'"at":1795251429.5,"model":"qwen3-8b","from":["llama3-8b"],"box":"box1",'
+    b'"position":2,"elapsed_s":3.125,"eta_s":4.2,"eta_source":"history","progress":0.42,'
+    b'"progress_source":"engine"}'
 )
 
 
@@ -59,8 +59,8 @@ def frame(dialect: str, stream: Stream, told: Told) -> bytes:
 def test_a_chat_frame_is_a_complete_chunk_with_an_empty_delta_to_the_byte() -> None:
     assert frame("events", CHAT, switching(TELL)) == (
         b"event: model_switching\n"
-        b'data: {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1795251430, '
-        b'"model": "qwen3-8b", "choices": [{"index": 0, "delta": {}, "finish_reason": null}], '
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1795251430,'
+        b'"model":"qwen3-8b","choices":[{"index":0,"delta":{},"finish_reason":null}],'
         + TOLD
         + b"}\n\n"
     )
@@ -69,8 +69,8 @@ def test_a_chat_frame_is_a_complete_chunk_with_an_empty_delta_to_the_byte() -> N
 def test_a_text_frame_is_a_complete_chunk_without_text_to_the_byte() -> None:
     assert frame("events", TEXT, switching(TELL)) == (
         b"event: model_switching\n"
-        b'data: {"id": "chatcmpl-1", "object": "text_completion", "created": 1795251430, '
-        b'"model": "qwen3-8b", "choices": [{"index": 0, "text": "", "finish_reason": null}], '
+        b'data: {"id":"chatcmpl-1","object":"text_completion","created":1795251430,'
+        b'"model":"qwen3-8b","choices":[{"index":0,"text":"","finish_reason":null}],'
         + TOLD
         + b"}\n\n"
     )
