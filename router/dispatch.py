@@ -10,8 +10,7 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 from router.effects import Effect, Fail, Lost, News, Send
 from router.limits import LineLimits
@@ -37,17 +36,24 @@ class BoxLost(Exception):
 class Place:
     """One request's place in the line, until it is served or gives up."""
 
-    __slots__ = ("_dispatch", "_error", "_is_news", "_lost", "_waiter", "on_lost", "sent", "ticket")
+    __slots__ = ("_dispatch", "_error", "_is_news", "_lost", "_stays", "_waiter", "sent", "ticket")
 
     def __init__(self, dispatch: Dispatch, ticket: Ticket) -> None:
         self.ticket = ticket
         self.sent: Send | None = None
-        self.on_lost: Callable[[], None] | None = None  # called when the box that serves it is lost
         self._dispatch = dispatch
         self._error: SwapyardError | None = None
         self._is_news = False  # something is to be told at once
         self._lost = False  # the box that serves it is silent
+        self._stays = Interrupt()  # of what waits for that box
         self._waiter: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Place:
+        self._dispatch.came(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._dispatch.went(self)
 
     @property
     def waiting(self) -> int:
@@ -97,19 +103,13 @@ class Place:
         now = time.monotonic()
         self._dispatch.act(self._dispatch.line.broken_off(self.ticket, now))
 
-    @contextmanager
-    def while_box_is_heard(self) -> Iterator[None]:
+    def while_box_is_heard(self) -> Interrupt:
         """Raises BoxLost in the block once the box that serves this is lost by its silence: what
         waits for its bytes would never hear of that."""
-        interrupt = Interrupt()
-        self.on_lost = lambda: interrupt.end(BoxLost())
+        self._stays = Interrupt()
         if self._lost:
-            self.on_lost()
-        try:
-            with interrupt:
-                yield
-        finally:
-            self.on_lost = None
+            self._stays.end(BoxLost())
+        return self._stays
 
     @property
     def box(self) -> str:
@@ -129,8 +129,7 @@ class Place:
             self._error = effect.error
         elif isinstance(effect, Lost):
             self._lost = True
-            if self.on_lost is not None:
-                self.on_lost()
+            self._stays.end(BoxLost())
         self._is_news = True
         self._wake()
 
@@ -170,22 +169,26 @@ class Dispatch:
         self._alarm.cancel()
         self._round.cancel()
 
-    @contextmanager
-    def place(self, model: str, priority: int, size: int, tenant: str) -> Iterator[Place]:
-        """A place in the line, given back when the block ends for whatever reason."""
-        now = time.monotonic()
+    def place(self, model: str, priority: int, size: int, tenant: str) -> Place:
+        """A place in the line from the beginning of its `with` to its end, whatever ends it."""
         # Numbers as long as each other: who came first is before who came in the same instant.
-        ticket = Ticket(f"{next(self._numbers):012x}", model, now, priority, size, tenant)
-        place = self._places[ticket.id] = Place(self, ticket)
+        id, now = f"{next(self._numbers):012x}", time.monotonic()
+        return Place(self, Ticket(id, model, now, priority, size, tenant))
+
+    def came(self, place: Place) -> None:
+        self._places[place.ticket.id] = place
         self._idle.clear()
         try:
-            self.act(self.line.arrived(ticket, now))
-            yield place
-        finally:
-            del self._places[ticket.id]
-            if not self._places:
-                self._idle.set()
-            self.act(self.line.left(ticket, time.monotonic()))
+            self.act(self.line.arrived(place.ticket, place.ticket.arrived))
+        except BaseException:  # the line is full
+            self.went(place)
+            raise
+
+    def went(self, place: Place) -> None:
+        del self._places[place.ticket.id]
+        if not self._places:
+            self._idle.set()
+        self.act(self.line.left(place.ticket, time.monotonic()))
 
     # What boxes say.
 

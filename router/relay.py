@@ -211,13 +211,12 @@ class Relay:
         """What was decided for a request whose headers can still say it."""
         sent = self._place.sent
         assert sent is not None
-        said = {
-            "x-swapyard-box": self._place.box,
-            "x-swapyard-model": self._place.ticket.model,
-            "x-swapyard-reason": sent.reason,
-            "x-swapyard-wait-ms": str(round(self._waited * 1000)),
-        }
-        return [(name.encode(), value.encode()) for name, value in said.items()]
+        return [
+            (b"x-swapyard-box", self._place.box.encode()),
+            (b"x-swapyard-model", self._place.ticket.model.encode()),
+            (b"x-swapyard-reason", sent.reason.encode()),
+            (b"x-swapyard-wait-ms", b"%d" % round(self._waited * 1000)),
+        ]
 
 
 class _Narration:

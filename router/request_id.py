@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import secrets
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.call import is_sane_id
+from shared.exchange import SAID
 from shared.headers import header
 
 HEADER = b"x-request-id"
@@ -28,14 +29,8 @@ class RequestId:
             return
         given = header(scope, HEADER)
         id = scope[KEY] = given if given and is_sane_id(given) else self._new()
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [h for h in message.get("headers", []) if h[0] != HEADER]
-                message["headers"] = [*headers, (HEADER, id.encode())]
-            await send(message)
-
-        await self._app(scope, receive, send_with_id)
+        scope["extensions"][SAID] = [(HEADER, id.encode())]
+        await self._app(scope, receive, send)
 
     def _new(self) -> str:
         return f"{self._start}-{next(self._numbers):x}"

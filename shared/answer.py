@@ -6,12 +6,13 @@ stops the reading upstream. A client that leaves cancels what is done for it, in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 
 from starlette.types import Receive, Scope, Send
 
 from shared.errors import SwapyardError, TooLarge
+from shared.exchange import LEAVING
 from shared.headers import Headers, header, is_events, without_length
 from shared.interrupt import Interrupt
 from shared.sse import ENDS
@@ -41,22 +42,16 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
             return bytes(body)
 
 
-@contextmanager
-def while_client_stays(scope: Scope) -> Iterator[None]:
+def while_client_stays(scope: Scope) -> Interrupt:
     """Raises ClientGone in the block when the client leaves. Enter it only when the body has been
     read.
 
     uvicorn's `send` after a hang-up is silent, and a task that awaits `receive` would cost each
     request more than all the rest of this: the door says it at once.
     """
-    leaving = scope["extensions"]["swapyard.leaving"]
     interrupt = Interrupt()
-    leaving(lambda: interrupt.end(ClientGone()))
-    try:
-        with interrupt:
-            yield
-    finally:
-        leaving(None)
+    scope["extensions"][LEAVING](partial(interrupt.end, ClientGone()))
+    return interrupt
 
 
 class Answer:

@@ -22,7 +22,9 @@ from uvicorn.protocols.http.httptools_impl import (
 from shared.errors import SwapyardError
 from shared.head import path_and_query
 
-LEAVING = "swapyard.leaving"  # in the scope's extensions: the Leaving of this request
+# In the scope's extensions.
+LEAVING = "swapyard.leaving"  # the Leaving of this request
+SAID = "swapyard.said"  # headers that its answer has, whoever gives it
 
 
 class Leaving:
@@ -134,8 +136,9 @@ class Exchange(RequestResponseCycle):
             # What is still to come of the body will not be read: no further request can follow.
             self.keep_alive = False
             self.transport = _Parting(self.transport, self.part)  # type: ignore[assignment]
+        said = self.scope["extensions"].get(SAID, ())
         pieces = [STATUS_LINE[status]]
-        for name, value in (*self.default_headers, *headers):
+        for name, value in (*self.default_headers, *said, *headers):
             if name == b"content-length":
                 self.chunked_encoding, self.expected_content_length = False, int(value)
             elif name == b"connection" and value.lower() == b"close":

@@ -5,13 +5,13 @@ Prompts, answers and keys are never given to a logger.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
+from pydantic_core import to_json
 
 
 def configure(stream: TextIO = sys.stderr) -> None:
@@ -34,9 +34,5 @@ def configure(stream: TextIO = sys.stderr) -> None:
     )
 
 
-# One encoder for all lines: `json.dumps` with any option makes a new one each time.
-_encode = json.JSONEncoder(default=repr).encode
-
-
 def _as_json(logger: object, method: str, event: MutableMapping[str, Any]) -> bytes:
-    return _encode(event).encode()
+    return to_json(event, fallback=repr)

@@ -20,7 +20,7 @@ from router.dispatch import Dispatch
 from router.failures import shutting_down
 from router.models import context_of, load_of
 from router.peer import Peer
-from router.progress import OFF, format_of, known_dialect, speaks
+from router.progress import format_of, known_dialect, speaks
 from router.relay import Relay, Upstream
 from router.request_id import request_id
 from router.view import BoxView
@@ -31,6 +31,8 @@ from shared.errors import InternalError, ModelNotFound, SwapyardError, Unavailab
 from shared.gate import caller
 from shared.headers import REQUEST_HEADERS, header, only
 from shared.wire import Pool
+
+SILENT = Voice(Stream("", "", 0, "other"))  # for answers that are no streams
 
 log = structlog.get_logger()
 
@@ -95,6 +97,8 @@ class Inference:
 
     def _voice(self, scope: Scope, id: str, asked: Call, model: str) -> Voice:
         dialect = self._dialect(scope, model)
+        if not asked.stream:
+            return SILENT
         stream = Stream(
             id=f"chatcmpl-{id}",
             model=asked.name,
@@ -102,7 +106,7 @@ class Inference:
             format=format_of(asked.path),
             remarks=self.config.progress.remarks,
         )
-        return speaks(dialect if asked.stream else OFF, stream)
+        return speaks(dialect, stream)
 
     def _dialect(self, scope: Scope, model: str) -> str:
         """The request's own wish, else the model's, else everybody's."""
