@@ -211,7 +211,7 @@ async def test_f45_a_client_that_leaves_before_the_first_byte_is_left_by_its_eng
 async def test_f45_a_client_that_hears_progress_before_the_first_byte_is_left_by_its_engine(
     it: Yard, leaves: str
 ) -> None:
-    await left(it, chat("prefill"), leaves, b'"reason": "resident"')
+    await left(it, chat("prefill"), leaves, b'"reason":"resident"')
 
 
 @pytest.mark.parametrize("leaves", LEAVE)

@@ -233,4 +233,4 @@ async def test_a_program_that_is_open_to_everyone_says_so_at_each_start(
         await until(lambda: '"ready"' in started.log())
         said = [line for line in started.log().splitlines() if "open to everyone" in line]
     assert len(said) == warnings
-    assert all('"level": "warning"' in line for line in said)
+    assert all('"level":"warning"' in line for line in said)

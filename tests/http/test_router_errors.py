@@ -48,7 +48,7 @@ async def test_an_engines_own_words_are_told_but_never_logged(it: Yard, dialect:
 
     def is_logged() -> bool:
         """the line of that request"""
-        return '"engine_status": 400' in it.server.program.log()
+        return '"engine_status":400' in it.server.program.log()
 
     await until(is_logged)
     assert "secret" not in it.server.program.log()
