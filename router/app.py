@@ -34,9 +34,11 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> App:
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[None]:
         log.info("ready", listen=str(config.listen), boxes=[s.url for s in config.sidecars])
-        yield
-        dispatch.stop()
-        pool.close()
+        try:
+            yield
+        finally:
+            dispatch.stop()
+            pool.close()
 
     inference = Inference(config, dispatch, pool, peers, aliases)
     llama = LlamaServer(dispatch, pool, peers, aliases)

@@ -10,8 +10,8 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 from urllib.parse import quote
 
 from router.call import Call, with_model, with_usage
@@ -24,14 +24,9 @@ from router.voice import Voice
 from shared import sse
 from shared.answer import Answer
 from shared.errors import EngineFailed, SwapyardError
-from shared.headers import RESPONSE_HEADERS, Headers, is_events, only
+from shared.headers import EVENT_STREAM, RESPONSE_HEADERS, Headers, is_events, only
 from shared.wire import BrokenOff, ConnectFailed, Deadlines, Pool, Response, WireError
 
-EVENT_STREAM: Headers = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),  # nginx would keep the frames until the answer's end
-]
 ERROR_LIMIT = 64 * 2**10  # bytes of an engine's error that are read to be told in the stream
 
 
@@ -40,8 +35,7 @@ ERROR_LIMIT = 64 * 2**10  # bytes of an engine's error that are read to be told 
 DEADLINES = Deadlines()
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
+class Upstream(NamedTuple):
     """How to reach the boxes for one request."""
 
     pool: Pool

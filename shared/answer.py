@@ -83,8 +83,8 @@ class Answer:
         self.begun = True
 
     async def chunk(self, chunk: bytes) -> None:
-        self._last = (self._last + chunk[-KEPT:])[-KEPT:]
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        self._last = (self._last + chunk[-KEPT:])[-KEPT:]
 
     async def end(self, last: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": last, "more_body": False})

@@ -14,134 +14,10 @@ from typing import Any
 import httptools
 
 from shared.headers import Headers
+from shared.response import HIGH_WATER, BrokenOff, Response, Silent
 
 READ = 32 * 2**10  # bytes of one read
-HIGH_WATER = 32 * 2**10  # bytes that nobody has taken yet: above, nothing more is read
-LARGEST_HEAD = 64 * 2**10  # bytes before an answer's body
-
-
-class WireError(Exception):
-    """There is no answer, or none to its end."""
-
-
-class ConnectFailed(WireError):
-    """The server has not seen the request."""
-
-
-class BrokenOff(WireError):
-    """The connection ended, or spoke no HTTP, before the answer was whole."""
-
-
-class Silent(WireError):
-    """Nothing came for `limit` seconds."""
-
-    def __init__(self, limit: float) -> None:
-        super().__init__(f"nothing came for {limit:g} s")
-        self.limit = limit
-
-
-class Response:
-    """One answer, from its head on: `headers` in lower case. Read it to its end or not, but close
-    it."""
-
-    __slots__ = (
-        "_chunks",
-        "_connection",
-        "_error",
-        "_over",
-        "_size",
-        "_waiter",
-        "framed",
-        "headers",
-        "status",
-    )
-
-    def __init__(self, connection: Connection) -> None:
-        self.status = 0  # until its head is there
-        self.headers: Headers = []
-        self.framed = False  # whether it says itself where it ends, or ends with its connection
-        self._connection: Connection | None = connection
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._over = False
-        self._error: WireError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def read(self) -> bytes:
-        """What has come since, once there is something; nothing at the end. Raises WireError when
-        all was read of an answer that is not whole."""
-        while not self._chunks:
-            if self._error is not None:
-                raise self._error
-            if self._over:
-                return b""
-            await self._wait()
-        chunks, self._chunks, self._size = self._chunks, [], 0
-        if self._connection is not None:
-            self._connection.taken()
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    async def first_bytes(self, limit: int) -> bytes:
-        """The body, of little more than `limit` bytes at most: what is longer is broken off."""
-        body = bytearray()
-        while len(body) <= limit and (chunk := await self.read()):
-            body += chunk
-        return bytes(body)
-
-    def get(self, name: bytes) -> bytes | None:
-        """The first of its headers of that name."""
-        return next((value for key, value in self.headers if key == name), None)
-
-    def close(self) -> None:
-        """Give the connection back if it is as good as new, else end it."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.leave()
-
-    def __enter__(self) -> Response:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # What its connection tells.
-
-    async def head(self) -> None:
-        while not self.status:
-            if self._error is not None:
-                raise self._error
-            await self._wait()
-
-    @property
-    def over(self) -> bool:
-        return self._over or self._error is not None
-
-    @property
-    def full(self) -> bool:
-        return self._size > HIGH_WATER
-
-    def begin(self, status: int, headers: Headers, framed: bool) -> None:
-        self.status, self.headers, self.framed = status, headers, framed
-
-    def add(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-
-    def end(self, error: WireError | None = None) -> None:
-        if not self.over:
-            self._over, self._error = error is None, error
-        self.wake()
-
-    def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+LARGEST_HEAD = 64 * 2**10  # bytes before an answer's body, or behind it
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -160,18 +36,13 @@ class Connection(asyncio.BufferedProtocol):
         self._informs = False  # a 1xx, which is not the answer yet
         self._good = False  # the exchange is over, and all was in order
         self._paused = False
-        self._head_size = 0  # bytes that came before the answer's body
+        self._bare = 0  # bytes since the last one of a body: of a head, of trailers
+        self.heard = False  # whether anything came since the last request was sent
         self._first_byte: float | None = None  # seconds, as `_idle`
         self._idle: float | None = None
         self._heard_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.idle_since = 0.0  # while it has no exchange
-        self.reused = False
-
-    @property
-    def heard(self) -> bool:
-        """Whether anything came since the last request was sent."""
-        return self._head_size > 0
 
     @property
     def _is_open(self) -> bool:
@@ -190,7 +61,8 @@ class Connection(asyncio.BufferedProtocol):
     ) -> Response:
         """Send a request; the answer has nothing yet. Limits of silence in seconds."""
         response = self._response = Response(self)
-        self._bodiless, self._good, self._head_size, self._headers = bodiless, False, 0, []
+        self._bodiless, self._good, self._headers = bodiless, False, []
+        self._bare, self.heard = 0, False
         self._first_byte, self._idle = first_byte, idle
         self._heard_at = self._loop.time()
         self._watch_silence()
@@ -214,7 +86,7 @@ class Connection(asyncio.BufferedProtocol):
         # An answer that came before its request was sent whole leaves half a request behind.
         good = self._good and not self._paused and self._is_open and not self._unsent
         if good:
-            self.idle_since, self.reused = self._loop.time(), True
+            self.idle_since = self._loop.time()
         else:
             self.abort()
         self._released(self, good)
@@ -230,6 +102,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        if (limit := getattr(transport, "set_read_buffer_limits", None)) is not None:
+            limit(high=HIGH_WATER)  # of TLS, which reads ahead of us
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -240,15 +114,15 @@ class Connection(asyncio.BufferedProtocol):
             self._dirty()
             return
         self._heard_at = self._loop.time()
-        if not response.status:
-            self._head_size += nbytes
+        self.heard = True
+        self._bare += nbytes
         try:
             self._parser.feed_data(self._buffer[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._good = False
             response.end(BrokenOff(f"that is no HTTP: {error}"))
-        if not response.status and self._head_size > LARGEST_HEAD:
-            response.end(BrokenOff(f"its head is larger than {LARGEST_HEAD} bytes"))
+        if self._bare > LARGEST_HEAD:
+            response.end(BrokenOff(f"more than {LARGEST_HEAD} bytes of a head or of trailers"))
         elif response.full and not self._paused and not response.over:
             self._paused = True
             self._transport.pause_reading()
@@ -290,14 +164,17 @@ class Connection(asyncio.BufferedProtocol):
         if self._informs or self._response is None or self._response.over:
             self._headers = []
             return
-        names = {name for name, _ in self._headers}
-        framed = b"content-length" in names or b"transfer-encoding" in names
+        framed = any(
+            name == b"content-length" or (name == b"transfer-encoding" and _is_chunked(value))
+            for name, value in self._headers
+        )
         self._response.begin(status, self._headers, framed or self._bodiless)
         self._watch_silence()
         if self._bodiless:  # the parser now waits for a body: nothing more can be read from here
             self._response.end()
 
     def on_body(self, body: bytes) -> None:
+        self._bare = 0
         if self._response is not None and not self._response.over:
             self._response.add(body)
 
@@ -335,3 +212,8 @@ class Connection(asyncio.BufferedProtocol):
         if limit is not None and self._loop.time() >= self._heard_at + limit:
             response.end(Silent(limit))
         self._watch_silence()
+
+
+def _is_chunked(coding: bytes) -> bool:
+    """As the last coding of several. With any other, an answer ends with its connection."""
+    return coding.rpartition(b",")[2].strip().lower() == b"chunked"

@@ -28,6 +28,12 @@ RESPONSE_HEADERS = frozenset(
     }
 )
 
+EVENT_STREAM: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),  # nginx would keep the events until the stream's end
+]
+
 
 def only(headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[bytes]) -> Headers:
     return [header for header in headers if header[0] in allowed]
@@ -35,8 +41,11 @@ def only(headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[bytes]) -> H
 
 def header(scope: Mapping[str, Any], name: bytes) -> str | None:
     """The first of a request's headers of that name."""
-    found = next((value for key, value in scope["headers"] if key == name), None)
-    return None if found is None else found.decode("latin-1")
+    for key, value in scope["headers"]:
+        if key == name:
+            found: bytes = value
+            return found.decode("latin-1")
+    return None
 
 
 def is_events(headers: Headers) -> bool:

@@ -12,16 +12,10 @@ from typing import Any, Protocol
 from starlette.types import Receive, Scope, Send
 
 from shared.answer import Answer, ClientGone, read_body, while_client_stays
-from shared.headers import Headers
+from shared.headers import EVENT_STREAM
 from shared.watch import Watch
 
 MAX_BODY = 2**16  # bytes; a watcher has nothing to say
-
-HEADERS: Headers = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),  # nginx would keep the events until the stream's end
-]
 
 
 class Watcher(Protocol):
@@ -43,8 +37,9 @@ async def tell(
     try:
         await read_body(scope, receive, MAX_BODY)
         with while_client_stays(scope):
-            await answer.begin(200, HEADERS)
-            await _tell(watcher, watched, answer)
+            await answer.begin(200, EVENT_STREAM)
+            if scope["method"] != "HEAD":
+                await _tell(watcher, watched, answer)
             await answer.end()
     except ClientGone:
         pass

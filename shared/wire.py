@@ -1,8 +1,8 @@
 """The data plane's HTTP/1.1 client: pooled connections, streamed answers, deadlines.
 
 A request is built here from its parts, never copied. A request whose kept-alive connection turns
-out to be closed before a byte of the answer is sent again, once, on a new one: servers may close an
-idle connection at any time, and what is asked here (an answer of a model) changes nothing.
+out to be closed at once is sent again, on a new one: servers may close an idle connection at any
+time, and what is asked here (an answer of a model) changes nothing.
 """
 
 from __future__ import annotations
@@ -13,16 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from shared.connection import (
-    READ,
-    BrokenOff,
-    ConnectFailed,
-    Connection,
-    Response,
-    Silent,
-    WireError,
-)
+from shared.connection import READ, Connection
 from shared.headers import Headers
+from shared.response import BrokenOff, ConnectFailed, Response, Silent, WireError
 
 __all__ = [
     "BrokenOff",
@@ -36,6 +29,7 @@ __all__ = [
 ]
 
 MAX_IDLE = 256  # kept connections to one server
+AT_ONCE = 1.0  # seconds in which an idle connection's end comes back; later it is the request's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +91,11 @@ class Pool:
         connection = self._kept(origin)
         if connection is None:
             return await _exchange(await self._connect(origin, deadlines.connect), *asked)
+        sent_at = self._now()
         try:
             return await _exchange(connection, *asked)
         except BrokenOff as error:
-            if connection.heard:
+            if connection.heard or self._now() > sent_at + AT_ONCE:
                 raise
             broken = error
         try:
@@ -157,8 +152,9 @@ class Pool:
 
     def _sweep_later(self) -> None:
         if self._sweep is None:
-            loop = asyncio.get_running_loop()
-            self._sweep = loop.call_later(self._keepalive, self._close_the_old)
+            ages = [connection.idle_since for kept in self._idle.values() for connection in kept]
+            when = min(ages) + self._keepalive
+            self._sweep = asyncio.get_running_loop().call_at(when, self._close_the_old)
 
     def _close_the_old(self) -> None:
         self._sweep = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import lru_cache
 from urllib.parse import quote
 
 from starlette.types import Receive, Scope, Send
@@ -86,11 +87,11 @@ class EngineProxy:
         self, launch: Launch, scope: Scope, target: bytes, body: bytes, answer: Answer
     ) -> None:
         """One answer of the engine, or the error that it did not give one."""
-        headers = [*only(scope["headers"], REQUEST_HEADERS), *_ours(launch)]
-        deadlines = Deadlines(first_byte=launch.silence, idle=launch.silence)
+        origin, ours, deadlines = _way(launch.port, launch.key, launch.silence)
+        headers = [*only(scope["headers"], REQUEST_HEADERS), *ours]
         try:
             with await self._pool.send(
-                _origin(launch), scope["method"].encode(), target, headers, body, deadlines
+                origin, scope["method"].encode(), target, headers, body, deadlines
             ) as response:
                 await _relay(response, answer)
         except Silent as error:
@@ -114,10 +115,11 @@ class EngineProxy:
     async def _slots(self, launch: Launch) -> bytes:
         """Nothing, where the engine has no such path."""
         target = f"/{SLOTS}".encode()
+        origin, ours, deadlines = _way(launch.port, launch.key, launch.silence)
         try:
             async with asyncio.timeout(LOOK):
                 with await self._pool.send(
-                    _origin(launch), b"GET", target, _ours(launch), b"", Deadlines()
+                    origin, b"GET", target, ours, b"", deadlines
                 ) as response:
                     return (
                         await response.first_bytes(LARGEST_LOOK) if response.status < 300 else b""
@@ -128,15 +130,11 @@ class EngineProxy:
             raise _died(error) from None
 
 
-def _origin(launch: Launch) -> Origin:
-    return Origin("127.0.0.1", launch.port)
-
-
-def _ours(launch: Launch) -> Headers:
-    return [
-        (b"authorization", f"Bearer {launch.key}".encode()),
-        (b"accept-encoding", b"identity"),
-    ]
+@lru_cache(maxsize=256)
+def _way(port: int, key: str, silence: float) -> tuple[Origin, Headers, Deadlines]:
+    """To an engine; the same for all requests of a launch."""
+    ours = [(b"authorization", f"Bearer {key}".encode()), (b"accept-encoding", b"identity")]
+    return Origin("127.0.0.1", port), ours, Deadlines(first_byte=silence, idle=silence)
 
 
 async def _relay(response: Response, answer: Answer) -> None:

@@ -42,6 +42,7 @@ class Exchange:
         self.writer.transport.abort()
 
 
+LOOPS = [("asyncio", {"use_uvloop": True}), ("asyncio", {"use_uvloop": False})]  # ours, and any
 Says = Callable[[Exchange], Awaitable[None]]
 
 

@@ -66,3 +66,13 @@ async def test_all_who_watch_hear_the_same_bytes(tmp_path: Path) -> None:
     common = set.intersection(*(set(one) for one in heard))
     assert common
     assert all(len({one[seq].data for one in heard}) == 1 for seq in common)
+
+
+async def test_who_asks_for_the_head_alone_gets_it_and_its_connection_serves_on(
+    tmp_path: Path,
+) -> None:
+    async with box(tmp_path, {"a": echo()}) as it:
+        for _ in range(2):
+            head = await it.http.head("/models/events")
+            assert head.headers["content-type"].startswith("text/event-stream")
+        assert (await it.http.get("/healthz")).is_success

@@ -13,10 +13,15 @@ import trustme
 
 from shared.wire import BrokenOff, ConnectFailed, Deadlines, Origin
 from tests.harness import free_port, until
-from tests.http.servers import Exchange, ask, pooled, server, whole
+from tests.http.servers import LOOPS, Exchange, ask, pooled, server, whole
 
 OK = b"HTTP/1.1 200 OK\r\n"
 TWO = OK + b"Content-Length: 2\r\n\r\nhi"
+
+
+@pytest.fixture(scope="module", params=LOOPS, ids=["uvloop", "asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return request.param
 
 
 async def hi(exchange: Exchange) -> None:
