@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
-from starlette.middleware import Middleware
 
 from router.api.fleet import Fleet
 from router.api.llama_server import LlamaServer, LoadEvents
@@ -15,7 +14,7 @@ from router.config import RouterConfig
 from router.dispatch import Dispatch
 from router.limits import LineLimits
 from router.peer import Peer
-from router.request_id import RequestId
+from router.request_id import RequestIds
 from shared.app import App
 from shared.gate import Guarded, guard
 from shared.wire import Pool
@@ -58,7 +57,7 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> App:
     return App(
         routes=guard(config.keys, routes),
         lifespan=lifespan,
-        middleware=[Middleware(RequestId)],
+        first=RequestIds().give,
     )
 
 

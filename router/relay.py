@@ -27,6 +27,7 @@ from shared.errors import EngineFailed, SwapyardError
 from shared.headers import EVENT_STREAM, RESPONSE_HEADERS, Headers, is_events, only
 from shared.wire import BrokenOff, ConnectFailed, Deadlines, Pool, Response, WireError
 
+Refusal = tuple[str, int]  # boot and number of the Status by which a box refused
 ERROR_LIMIT = 64 * 2**10  # bytes of an engine's error that are read to be told in the stream
 
 
@@ -146,10 +147,7 @@ class Relay:
         """Ask the box; if it does not take the request, or is gone before its answer begins, the
         request is at its old place again."""
         try:
-            async with _Narration(self, self._pause() if self._voice.talks else None):
-                with self._place.while_box_is_heard():
-                    response = self._response = await self._ask(turn)
-                    refusal = await refusal_in(response)
+            refusal = await self._narrated(turn) if self._voice.talks else await self._ask(turn)
         except ConnectFailed:
             self._place.unreachable()
             return
@@ -157,21 +155,29 @@ class Relay:
             self._drop()
             self._place.broken_off()
             return
-        if response.get(b"www-authenticate") is not None:  # no engine's answer has that
-            raise not_let_in(self._place.box)
         if refusal is not None:
             self._drop()
             self._place.refused(*refusal)
 
-    async def _ask(self, turn: Send) -> Response:
+    async def _narrated(self, turn: Send) -> Refusal | None:
+        """As `_ask`, and the client is told what goes on if that takes long."""
+        async with _Narration(self, self._pause()):
+            return await self._ask(turn)
+
+    async def _ask(self, turn: Send) -> Refusal | None:
+        """Sets the response; how the box has refused the request, if it has."""
         peer, path = self._upstream.peers[turn.box], quote(self._call.path)
         target = f"/engines/{self._place.ticket.model}/v1/{path}"
         if self._call.query:
             target = f"{target}?{self._call.query}"
         headers = [*self._upstream.headers, *peer.headers]
-        return await self._upstream.pool.send(
-            peer.origin, b"POST", target.encode("latin-1"), headers, self._body(), DEADLINES
-        )
+        with self._place.while_box_is_heard():
+            response = self._response = await self._upstream.pool.send(
+                peer.origin, b"POST", target.encode("latin-1"), headers, self._body(), DEADLINES
+            )
+            if response.get(b"www-authenticate") is not None:  # no engine's answer has that
+                raise not_let_in(self._place.box)
+            return await refusal_in(response)
 
     def _body(self) -> bytes:
         """As it came, but for the name by which the box's engine knows the model."""
@@ -214,20 +220,18 @@ class Relay:
 
 
 class _Narration:
-    """From `patience` seconds on, None never, the client is told what goes on, until the block
-    ends."""
+    """From `patience` seconds on the client is told what goes on, until the block ends."""
 
     __slots__ = ("_patience", "_relay", "_task", "_timer")
 
-    def __init__(self, relay: Relay, patience: float | None) -> None:
+    def __init__(self, relay: Relay, patience: float) -> None:
         self._relay = relay
         self._patience = patience
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> None:
-        if self._patience is not None:
-            self._timer = asyncio.get_running_loop().call_later(self._patience, self._begin)
+        self._timer = asyncio.get_running_loop().call_later(self._patience, self._begin)
 
     async def __aexit__(
         self,
@@ -247,7 +251,7 @@ class _Narration:
         self._task = asyncio.ensure_future(self._relay.narrate())
 
 
-async def refusal_in(response: Response) -> tuple[str, int] | None:
+async def refusal_in(response: Response) -> Refusal | None:
     """Boot and number of the Status by which a box has not taken the request; None from one that
     has. What nobody can read is no better than half a refusal."""
     if response.get(b"x-swapyard-refused") is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from router.call import is_sane_id
 from shared.exchange import SAID
@@ -15,22 +15,17 @@ HEADER = b"x-request-id"
 KEY = "swapyard.request_id"  # in the scope
 
 
-class RequestId:
-    """ASGI middleware."""
+class RequestIds:
+    """Gives each request its id, and the id to its answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self) -> None:
         self._start = secrets.token_hex(8)  # of this router's run
         self._numbers = itertools.count(1)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    def give(self, scope: Scope) -> None:
         given = header(scope, HEADER)
         id = scope[KEY] = given if given and is_sane_id(given) else self._new()
         scope["extensions"][SAID] = [(HEADER, id.encode())]
-        await self._app(scope, receive, send)
 
     def _new(self) -> str:
         return f"{self._start}-{next(self._numbers):x}"
