@@ -87,7 +87,7 @@ async def measured(
 ) -> dict[str, Any]:
     rounds: dict[str, list[Seen]] = {target.name: [] for target in all_targets}
     for n in range(asked.rounds):
-        for target in all_targets:
+        for target in figures.in_turn(all_targets, n):
             seen = await play(figure, target, asked.seconds)
             print(f"{figure.what}, round {n + 1}, {target.name}: {seen}", file=sys.stderr)
             rounds[target.name].append(seen)

@@ -26,8 +26,17 @@ class Story:
     killed: float = inf  # when
     over: bool = False
     answers: int = 0  # after it
+    answered: int = 0  # clients that had one
     lost: int = 0  # connections, with or without an answer on them
-    longest: float = 0.0  # seconds until a client has its next answer, after it
+    longest: float = 0.0  # seconds for which a client had no answer, after it
+
+    def told(self) -> Seen:
+        if self.answered < CLIENTS:
+            raise SystemExit(
+                f"a router died: only {self.answered} of {CLIENTS} had an answer since"
+            )
+        told = {"clients": CLIENTS, "answers": self.answers, "lost": self.lost}
+        return {**told, "longest_ms": round(self.longest * 1000, 1)}
 
 
 async def measured(target: Target) -> Seen:
@@ -41,9 +50,7 @@ async def measured(target: Target) -> Seen:
         story.killed = time.monotonic()
         await asyncio.sleep(AFTER)
         story.over = True
-    longest = round(story.longest * 1000, 1)
-    told = {"clients": CLIENTS, "answers": story.answers, "lost": story.lost}
-    return {**told, "longest_ms": longest}
+    return story.told()
 
 
 async def ask(job: Job, story: Story) -> None:
@@ -58,9 +65,11 @@ async def ask(job: Job, story: Story) -> None:
                 now = time.monotonic()
                 if now > story.killed:
                     story.answers += 1
+                    story.answered += last <= story.killed
                     story.longest = max(story.longest, now - max(last, story.killed))
                 last = now
         except (asyncio.IncompleteReadError, ConnectionError):
             story.lost += 1
         finally:
             writer.close()
+    story.longest = max(story.longest, time.monotonic() - max(last, story.killed))

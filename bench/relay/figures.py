@@ -9,10 +9,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.relay.load import Job
 
+T = TypeVar("T")
 Seen = dict[str, Any]  # numbers by name, of one round or of all
 
 WARM_UP = 0.5  # seconds of each round that are not counted: connections, caches
@@ -41,6 +42,12 @@ FIGURES = {
     "streams-50": Figure("50 streams of 50 chunks per second", 50, stream=True, rate=50),
     "streams-1000": Figure("1,000 streams of 20 chunks per second", 1000, stream=True, rate=20),
 }
+
+
+def in_turn(everyone: Sequence[T], n: int) -> list[T]:
+    """The order of round n: each time another one begins, so that none always follows the same."""
+    first = n % len(everyone)
+    return [*everyone[first:], *everyone[:first]]
 
 
 def told(figure: Figure, rounds: Mapping[str, Sequence[Seen]]) -> dict[str, Any]:

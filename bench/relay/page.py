@@ -62,10 +62,11 @@ def number(value: float) -> str:
 
 
 def of_machine(run: Mapping[str, Any]) -> str:
-    machine = run["machine"]
+    """Rounds and seconds are told here, and nowhere else on the page."""
+    machine, rounds = run["machine"], run["rounds"]
+    medians = f"Medians of {rounds} rounds" if rounds > 1 else "One round"
     return (
-        f"Medians of {run['rounds']} rounds of {run['seconds']:g} s; {machine['cores']} cores, "
-        f"Python {machine['python']}."
+        f"{medians} of {run['seconds']:g} s; {machine['cores']} cores, Python {machine['python']}."
     )
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from bench.relay.death import CLIENTS, Story
 from bench.relay.engine import ANSWER, DIGITS, DONE, event
-from bench.relay.figures import AIMS, FIGURES, aims, told
+from bench.relay.figures import AIMS, FIGURES, aims, in_turn, told
 from bench.relay.page import ROWS, generated
 from bench.relay.readers import Chunks, Reader, TimedChunks, Whole, Window
 from bench.relay.targets import BALANCER
@@ -110,6 +111,17 @@ def test_an_aim_is_met_on_its_own_side_only(aim: Any) -> None:
     assert aim.figure in FIGURES
 
 
+def test_each_round_begins_with_another_one() -> None:
+    orders = [in_turn("abc", n) for n in range(4)]
+    assert orders == [list(it) for it in ("abc", "bca", "cab", "abc")]
+
+
+def test_no_client_may_be_without_an_answer_after_a_router_has_died() -> None:
+    assert Story(answered=CLIENTS, lost=16, longest=0.0704).told()["longest_ms"] == 70.4
+    with pytest.raises(SystemExit, match=f"only {CLIENTS - 1} of {CLIENTS}"):
+        Story(answered=CLIENTS - 1).told()
+
+
 def test_the_tables_are_functions_of_what_was_measured() -> None:
     figure = told(FIGURES["requests"], {"direct": [seen(1000)], "pair": [seen(200)]})
     run = {"machine": {"cores": 2, "python": "3.11.7"}, "rounds": 5, "seconds": 3.0}
@@ -120,6 +132,8 @@ def test_the_tables_are_functions_of_what_was_measured() -> None:
     assert "| requests/s, 32 connections | 1,000 | 200 |" in page
     assert "Medians of 5 rounds of 3 s; 2 cores, Python 3.11.7." in page
     assert "32 clients that ask without a pause, 16 lost" in page
+    page = generated(empty, {**run, "rounds": 1, "seconds": 0.5, "figures": {"requests": figure}})
+    assert "One round of 0.5 s; 2 cores" in page
 
 
 # What the page says.
@@ -137,6 +151,13 @@ def test_the_page_has_every_figure_of_everyone() -> None:
     assert [name.strip(" |") for name in head if name.strip()] == [f"`{it}`" for it in COLUMNS]
     assert [row[0] for row in below] == [what for what, *_ in ROWS]
     assert all(f"| `{name}` |" in PAGE for name in COLUMNS), "each column is explained"
+
+
+def test_how_many_rounds_of_how_many_seconds_is_told_once_under_the_table() -> None:
+    part = PAGE.partition("<!-- figures -->")[2].partition("<!-- /")[0]
+    assert re.search(r"^(Medians of \d+ rounds|One round) of [\d.]+ s; ", part, re.MULTILINE)
+    said = re.findall(r"(?:\d+|one) rounds?\b.*|rounds? lasts?.*", PAGE, re.IGNORECASE)
+    assert len(said) == 1
 
 
 def test_the_page_tells_of_a_router_that_dies() -> None:
