@@ -63,10 +63,12 @@ async def test_f48_of_a_stream_that_nobody_takes_each_program_keeps_256_kib_at_m
     await held_up(it)
     process = psutil.Process(it.noted("warm", "started")[0]["pid"])
     process.suspend()  # or it would write more in the moment when the others let go
-    kernel = await held_up(it)
-    writer.transport.abort()
-    await it.idle("warm")
-    process.resume()
+    try:
+        kernel = await held_up(it)
+        writer.transport.abort()
+        await it.idle("warm")
+    finally:
+        process.resume()
     gone = await until(lambda: it.noted("warm", "gone"))
     taken = len(await reader.read())  # by this test's own loop, before it paused
     kept = gone[-1]["bytes"] - kernel - taken
