@@ -2,8 +2,9 @@
 
 The sidecar's `/models/events`: a model with one slot is asked again and again, and each time that
 the slot becomes free is a change that goes out at once. The router's `/models/sse`: a box, which
-costs nothing, says that its model is loading, loaded, unloaded. A change is made at the `at` of its
-Status; all clocks are the machine's.
+costs nothing, says how far the load of its model is, and each time something else: so what is heard
+is known to be that very change. A change is made at the `at` of its Status; all clocks are the
+machine's. Who is told the newest only may not hear of each one: `heard` stands beside `to_hear`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from tests.fakes.box import FakeBox
 from tests.harness import ROOT, client, router, sidecar
 
 PER_SECOND = 20  # changes
-WORDS = {Phase.STARTING: "loading", Phase.READY: "loaded", Phase.IDLE: "unloaded"}
+LAST = 1.0  # seconds in which the last one arrives
 AT = re.compile(r'"at":([0-9.]+)')
 
 Heard = Sequence[Sequence[tuple[float, str]]]  # by watcher: when, and what
@@ -64,7 +64,9 @@ async def of_the_sidecar(watchers: int, seconds: int) -> dict[str, Any]:
     while_asked = [[pair for pair in one if pair[1] > made[-1][0][0]] for one in made]
     lags = [at - change for one in while_asked for at, change in one]
     changes = len({change for one in while_asked for _, change in one})
-    return {"changes": changes, "sidecar_cpu": round(spent / passed, 3), **times(lags)}
+    share_of_a_core = round(spent / passed, 3)
+    told = {"changes": changes, "to_hear": changes * (watchers - 1)}
+    return {**told, **times(lags), "sidecar_cpu": share_of_a_core}
 
 
 async def ask(url: str, seconds: int) -> None:
@@ -87,30 +89,34 @@ async def of_the_router(watchers: int, seconds: int) -> dict[str, Any]:
         process = Process(front.program.pid)
         watching = await stack.enter_async_context(readers(front.url, "/models/sse", watchers))
         began, spent = time.monotonic(), process.cpu()
-        changes = await said(box, seconds)
+        made = await said(box, seconds)
         passed, spent = time.monotonic() - began, process.cpu() - spent
         heard = await noted(watching)
-    lags = []
-    for one in heard:
-        for at, event in one:
-            word = json.loads(event)["data"]["status"]
-            made = [change for change, changed_to in changes if changed_to == word and change <= at]
-            lags += [at - made[-1]] if made else []
-    return {"changes": len(changes), "router_cpu": round(spent / passed, 3), **times(lags)}
+    told = [(at, progress_in(event)) for one in heard for at, event in one]
+    lags = [at - made[progress] for at, progress in told if progress is not None]
+    share_of_a_core = round(spent / passed, 3)
+    to_hear = {"changes": len(made), "to_hear": len(made) * (watchers - 1)}
+    return {**to_hear, **times(lags), "router_cpu": share_of_a_core}
+
+
+def progress_in(event: str) -> float | None:
+    """None: before the first change."""
+    value: float | None = json.loads(event)["data"].get("progress", {}).get("value")
+    return value
 
 
 async def no_answer(asked: object) -> None:
     raise AssertionError("nobody is asked")
 
 
-async def said(box: FakeBox, seconds: int) -> list[tuple[float, str]]:
-    """Its changes: when each was made, and what is told of it."""
-    changes, phases, began = [], cycle(WORDS), time.monotonic()
-    for n in range(seconds * PER_SECOND):
+async def said(box: FakeBox, seconds: int) -> dict[float, float]:
+    """Its changes: the progress that is told, and when."""
+    changes, number, began = {}, seconds * PER_SECOND, time.monotonic()
+    for n in range(number):
         await asyncio.sleep(max(0.0, began + n / PER_SECOND - time.monotonic()))
-        phase = next(phases)
-        box.say("bench", phase=phase)
-        changes.append((box.status.at, WORDS[phase]))
+        progress = (n + 1) / number
+        box.say("bench", phase=Phase.STARTING, progress=progress, progress_source="engine")
+        changes[progress] = box.status.at
     return changes
 
 
@@ -135,6 +141,7 @@ async def readers(url: str, path: str, number: int) -> AsyncIterator[asyncio.sub
 
 
 async def noted(process: asyncio.subprocess.Process) -> Heard:
+    await asyncio.sleep(LAST)
     heard: Heard = await tell(process, "enough")
     return heard
 
