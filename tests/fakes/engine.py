@@ -23,6 +23,7 @@ import misbehaviour  # beside this file: it is run as a program
 Json = dict[str, Any]
 LOADING = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
 CHATS = {"/v1/chat/completions": "chat.completion", "/v1/completions": "text_completion"}
+EMBEDDINGS = "/v1/embeddings"
 STOP_LINE = b"cmd_router_to_child:exit"
 
 
@@ -221,9 +222,7 @@ class Engine:
         self._journal.write("request", **facts, accepts=request.accepts)
         if status and request.path.startswith("/v1/"):
             await send_json(writer, status, error("told to fail", status))
-        elif request.path == "/v1/embeddings":
-            await send_json(writer, 200, embeddings(body))
-        elif request.path in CHATS:
+        elif request.path == EMBEDDINGS or request.path in CHATS:
             await self._complete(request.path, body, writer)
         else:
             await send_json(writer, 404, error("File Not Found", 404))
@@ -248,6 +247,9 @@ class Engine:
     async def _generate(
         self, path: str, body: Json, writer: asyncio.StreamWriter
     ) -> AsyncIterator[int]:
+        if path == EMBEDDINGS:
+            await send_json(writer, 200, embeddings(body))
+            return
         stream, made = bool(body.get("stream")), 0
         voice = Voice(CHATS[path], body.get("model"), next(self._numbers))
         if stream:

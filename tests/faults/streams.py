@@ -153,11 +153,13 @@ async def got(http: httpx.AsyncClient, body: Json, dialect: str = "off") -> Got:
         return Got(response.status_code, response.headers, bytes(received), whole=True)
 
 
-async def posted(url: str, body: Json) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def posted(
+    url: str, body: Json, path: str = CHAT
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection of its own on which that was asked: for those who will not behave."""
     where = httpx.URL(url)
     reader, writer = await asyncio.open_connection(where.host, where.port)
     said = json.dumps(body).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: {where.host}\r\nContent-Length: {len(said)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: {where.host}\r\nContent-Length: {len(said)}\r\n\r\n"
     writer.write(head.encode() + said)
     return reader, writer

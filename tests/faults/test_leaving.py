@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.pair import ask, chat, fake
 from tests.fakes.chaos import reset
-from tests.faults.streams import Yard, engine, journal_of, posted, yard
+from tests.faults.streams import CHAT, Yard, engine, journal_of, posted, yard
 from tests.harness import until
 
 SLOW = ("--tokens", "1000000", "--tokens-per-second", "100")
@@ -162,11 +162,13 @@ async def unloaded(it: Yard, model: str) -> None:
 # F44 and F45: once the engine has the request.
 
 
-async def left(it: Yard, body: dict[str, Any], leaves: str, said: bytes = b"") -> None:
+async def left(
+    it: Yard, body: dict[str, Any], leaves: str, said: bytes = b"", path: str = CHAT
+) -> None:
     """One asks, hears that, leaves, and is left by the engine."""
     model = body["model"]
     asked, gone = len(it.noted(model, "request")), len(it.noted(model, "gone"))
-    client = await posted(it.pair.router.url, body)
+    client = await posted(it.pair.router.url, body, path)
     await until(lambda: len(it.noted(model, "request")) > asked)
     if said:
         await hears(client, said)
@@ -174,6 +176,7 @@ async def left(it: Yard, body: dict[str, Any], leaves: str, said: bytes = b"") -
     await until(lambda: len(it.noted(model, "gone")) > gone)
     await it.idle(model)
     assert len(it.noted(model, "request")) == asked + 1  # it was not asked again
+    assert it.noted(model, "request")[-1]["path"] == path
     assert it.noted(model, "answered") == []
     await it.well("warm")
 
@@ -200,11 +203,18 @@ async def test_f44_one_that_leaves_takes_nothing_from_one_that_stays(it: Yard, l
     await it.idle("busy")
 
 
+OTHERS = {  # that have a body of their own
+    "/v1/completions": {"model": "prefill", "stream": True, "prompt": "Hi"},
+    "/v1/embeddings": {"model": "prefill", "input": ["Hi", "you"]},
+}
+
+
 @pytest.mark.parametrize("leaves", LEAVE)
+@pytest.mark.parametrize("path", [CHAT, *OTHERS])
 async def test_f45_a_client_that_leaves_before_the_first_byte_is_left_by_its_engine(
-    it: Yard, leaves: str
+    it: Yard, path: str, leaves: str
 ) -> None:
-    await left(it, chat("prefill"), leaves)
+    await left(it, OTHERS.get(path, chat("prefill")), leaves, path=path)
 
 
 @pytest.mark.parametrize("leaves", LEAVE)
