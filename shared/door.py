@@ -21,7 +21,7 @@ from uvicorn.server import ServerState
 
 from shared import head, patience
 from shared.cork import Corked
-from shared.errors import InvalidRequest, RequestTimeout, SwapyardError
+from shared.errors import InternalError, InvalidRequest, RequestTimeout, SwapyardError
 from shared.exchange import Exchange, Flow, begin, last_word
 from shared.vigil import Vigil
 
@@ -35,7 +35,7 @@ BODY: Final = 2
 
 NO_HTTP = InvalidRequest("The request is not valid HTTP/1.1.", code="invalid_request")
 FLOOD = InvalidRequest(
-    "The body of the request is hardly anything but the framing of its chunks.",
+    "The body of the request has too much framing between its chunks, or behind them.",
     code="invalid_request",
 )
 
@@ -47,7 +47,7 @@ class Door(HttpToolsProtocol):
     # 1.3 KiB larger.
     __slots__ = (
         *("_limits", "_vigil", "_corked", "_answering", "_queue"),
-        *("_reading", "_watched", "_read", "_alone", "_came", "_body", "_begun", "_held"),
+        *("_reading", "_watched", "_came", "_begun", "_body"),
         *("_why", "_deaf", "_last_word"),
     )
     cycle: Exchange  # the newest one
@@ -67,12 +67,9 @@ class Door(HttpToolsProtocol):
         del self.pipeline
         # What is being read.
         self._reading = self._watched = NOTHING
-        self._read = 0  # bytes of this read, for a message that begins with it
-        self._alone = True  # so did this one
-        self._came = 0  # bytes with it and since
-        self._body = 0  # bytes
+        self._came = 0  # bytes since the last whole head or message, or the last piece of a body
         self._begun = 0.0  # when we began to wait for it
-        self._held = False  # we did not read on, for the application did not
+        self._body = 0  # bytes of a body since then
         # How it ends.
         self._why: SwapyardError | None = NO_HTTP  # if the parser stops
         self._deaf = False  # whatever comes now is thrown away
@@ -93,16 +90,15 @@ class Door(HttpToolsProtocol):
         if self._deaf:
             self._throw_away(len(data))
             return
-        if self._reading == NOTHING:
-            self._read = len(data)
-        else:
-            self._read = 0
-            self._came += len(data)
+        self._came += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as pause:
             self._ignore_upgrade(data[pause.args[0] :])
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
+            if isinstance(error, httptools.HttpParserCallbackError) and self._why is NO_HTTP:
+                log.exception("a fault of the door")  # for nobody had it stop
+                self._why = InternalError()
             self._refuse(self._why)
         else:
             if self._reading != NOTHING:
@@ -116,9 +112,6 @@ class Door(HttpToolsProtocol):
         self.expect_100_continue = False
         self._reading = HEAD
         self._watched = NOTHING
-        self._alone = self._read > 0
-        self._came = self._read
-        self._read = 0
         self._body = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -130,16 +123,14 @@ class Door(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         method, version = self.parser.get_method(), self.parser.get_http_version()
-        rarely = self._came > head.HEAD or not self._alone
-        size = head.size_of(self.url, self.headers) if rarely else 0
-        if why := head.refusal(method, version, self.url, self.headers, size):
+        if why := head.refusal(method, version, self.url, self.headers):
             self._stop(why)
         if self.parser.should_upgrade():
             return
         if len(self._queue) == PIPELINED:
             self._queue[-1].keep_alive = False
             self._stop(None)
-        self._reading = BODY
+        self._reading, self._came = BODY, 0
         self.cycle = exchange = begin(self, method, version, self._part)
         if self._answering is None:
             self._answer(exchange)
@@ -148,18 +139,21 @@ class Door(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         exchange = self.cycle
+        self._came = 0
         self._body += len(body)
         exchange.body += body
         if len(exchange.body) > HIGH_WATER_LIMIT:
-            self._held = True
             self.flow.pause_reading()
         exchange.message_event.set()
 
     def on_message_complete(self) -> None:
         if self._reading == BODY:
-            self._reading = NOTHING
+            self._reading, self._came = NOTHING, 0
             self.cycle.more_body = False
             self.cycle.message_event.set()
+            # An application that has all of it asks for no more; and unread is also the news that
+            # its client has left.
+            self.flow.resume_reading()
 
     def eof_received(self) -> None:
         if self._answering is not None:
@@ -221,13 +215,12 @@ class Door(HttpToolsProtocol):
         is_head = self._reading == HEAD
         if self._watched != self._reading:
             self._watched = self._reading
-            self._held = False
             self._begun = self.loop.time()
             self._vigil.wait_for(self._limits.head if is_head else self._limits.body)
         if is_head:
             if why := head.too_large(len(self.url), len(self.headers), self._came):
                 self._refuse(why)
-        elif patience.is_flood(self._came, self._body):
+        elif self._came > patience.FRAMING:
             self._refuse(FLOOD)
 
     def _overdue(self, now: float) -> None:
@@ -236,9 +229,9 @@ class Door(HttpToolsProtocol):
         if self._reading == HEAD:
             self._refuse(RequestTimeout("head"))
         elif self._reading == BODY:
-            if self._held or self.flow.read_paused or self.cycle.waiting_for_100_continue:
-                # It was for us to read on.
-                self._begun, self._held = now, False
+            if self.flow.read_paused or self.cycle.waiting_for_100_continue:
+                # It is for us to read on.
+                self._begun, self._body = now, 0
             self._vigil.deadline = patience.body_until(self._begun, self._body, self._limits)
             if self._vigil.deadline <= now:
                 self._refuse(RequestTimeout("body"))
@@ -287,7 +280,10 @@ class Door(HttpToolsProtocol):
         """The end of what we say. What the client still sends is read for a moment: a connection
         that is closed on unread bytes is reset, and the client would lose the answer."""
         if not self.transport.is_closing():
-            self._deaf, self._came = True, 0
+            self._deaf, self._reading, self._came = True, NOTHING, 0
+            for exchange in self._queue:
+                exchange.left()
+            self._queue.clear()
             self.flow.resume_reading()
             self.transport.write_eof()
             self._vigil.wait_for(self._limits.linger)

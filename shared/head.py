@@ -16,6 +16,7 @@ from shared.errors import HeadTooLarge, InvalidRequest, NotAllowed, SwapyardErro
 HEAD = 32 * 1024  # bytes, in all
 HEADERS = 100
 URL = 8 * 1024  # bytes
+LENGTH = 20  # digits: as many as 64 bits have, and the parser checks the number, but for zeros
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -34,19 +35,14 @@ NAMES = {
 # A name, an IPv4 address or an IPv6 address in brackets, and a port: RFC 3986, section 3.2.2,
 # without the marks that no real name has. `x/?` would lead whoever builds an URL with it astray.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\])(?::[0-9]{0,5})?")
-_DECIDES = frozenset({b"host", b"transfer-encoding"})
+_DECIDES = frozenset({b"host", b"transfer-encoding", b"content-length"})
 # RFC 9112, section 3.2.2: a client may write to a server as it would to a proxy.
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
 
 
-def refusal(
-    method: bytes, version: str, target: bytes, headers: Headers, size: int = 0
-) -> SwapyardError | None:
-    """Why this head is not taken; None if it is. Names of headers are in lower case.
-
-    `size`: its bytes, if they could be too many.
-    """
-    if error := too_large(len(target), len(headers), size):
+def refusal(method: bytes, version: str, target: bytes, headers: Headers) -> SwapyardError | None:
+    """Why this head is not taken; None if it is. Names of headers are in lower case."""
+    if error := too_large(len(target), len(headers), size_of(target, headers)):
         return error
     if method in (b"CONNECT", b"TRACE"):
         return NotAllowed("No path takes this method.")
@@ -59,6 +55,9 @@ def refusal(
                 if host is not None:
                     return _bad("The request has more than one Host.")
                 host = value
+            elif name == b"content-length":
+                if len(value) > LENGTH:
+                    return _bad("The Content-Length of the request is none.")
             elif version == "1.0" or value.lower() != b"chunked":
                 return _bad(
                     "The Transfer-Encoding of a request may only be `chunked`, in HTTP/1.1."

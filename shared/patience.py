@@ -1,4 +1,4 @@
-"""How long a client is waited for, and how much is taken in that is of no use.
+"""How long a client is waited for, and how much of it that is of no use.
 
 Rule: no I/O and no clock; times are seconds of whatever clock the caller has.
 """
@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BODY_RATE = 64 * 1024  # bytes: 32 MiB may take 9.5 minutes, and who sends nothing has 60 s
-FRAMING = 64 * 1024  # bytes of a body in chunks that are no body: sizes, extensions, trailers ...
-FRAMING_PER_BYTE = 16  # ... and for each byte of it: a client may well send it one by one
+FRAMING = 64 * 1024  # bytes between two pieces of a body in chunks, or behind the last one
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +30,6 @@ DEFAULT = Limits()
 def body_until(begun: float, came: int, limits: Limits) -> float:
     """When a body is overdue of which `came` bytes have come since `begun`."""
     return begun + limits.body + came / BODY_RATE
-
-
-def is_flood(came: int, body: int) -> bool:
-    """Whether of `came` bytes too few are `body`: an endless trailer, or chunks of little else."""
-    return came > FRAMING + (1 + FRAMING_PER_BYTE) * body
 
 
 class Backlog:

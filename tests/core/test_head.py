@@ -22,10 +22,9 @@ def status(
     method: bytes = b"GET",
     version: str = "1.1",
     target: bytes = b"/",
-    size: int = 0,
 ) -> int:
     """200: it is taken."""
-    error = refusal(method, version, target, list(headers), size)
+    error = refusal(method, version, target, list(headers))
     return error.status if error else 200
 
 
@@ -63,6 +62,11 @@ def test_there_is_one_host_and_only_http_1_0_may_do_without() -> None:
     assert status(HOST, HOST) == 400
     assert status(version="1.0") == 200
     assert status(HOST, HOST, version="1.0") == 400
+
+
+def test_a_length_has_no_more_digits_than_a_number_of_64_bits() -> None:
+    assert status(HOST, (b"content-length", b"4".zfill(20))) == 200
+    assert status(HOST, (b"content-length", b"4".zfill(21))) == 400
 
 
 def test_a_body_may_come_in_chunks_and_in_no_other_coding() -> None:
@@ -116,7 +120,7 @@ def test_a_head_has_its_limits_also_while_it_is_not_whole() -> None:
         error = too_large(*sizes)
         assert error is not None
         assert error.status == expected
-    assert status(HOST, size=HEAD + 1) == 431
+    assert status(HOST, (b"x", b"x" * HEAD)) == 431
     assert size_of(b"/ab", [HOST, (b"x", b"")]) == 3 + 9 + 5
 
 

@@ -1,6 +1,6 @@
 """How long a client is waited for."""
 
-from shared.patience import BODY_RATE, FRAMING, Backlog, Limits, body_until, is_flood
+from shared.patience import BODY_RATE, Backlog, Limits, body_until
 
 LIMITS = Limits(body=60, stall=60)
 
@@ -8,14 +8,6 @@ LIMITS = Limits(body=60, stall=60)
 def test_a_body_has_a_minute_and_a_second_for_each_64_kib_that_have_come() -> None:
     assert body_until(100.0, 0, LIMITS) == 160.0
     assert body_until(100.0, 10 * BODY_RATE, LIMITS) == 170.0
-
-
-def test_a_body_is_more_than_the_framing_of_its_chunks() -> None:
-    assert not is_flood(FRAMING, 0)
-    assert is_flood(FRAMING + 1, 0)
-    one_by_one = len(b"1\r\nx\r\n") * 10**6
-    assert not is_flood(one_by_one, 10**6)
-    assert is_flood(FRAMING + 20 * 10**6, 10**6)
 
 
 def test_a_client_that_takes_nothing_is_stalled_when_its_time_is_over() -> None:

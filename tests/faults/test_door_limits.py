@@ -9,9 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from shared import head, patience
+from shared.door import LINGER, PIPELINED, WRITE_BUFFER
 from shared.patience import DEFAULT
 from tests.faults.doors import Caller, Served, call, served, statuses
-from tests.harness import until
+from tests.harness import ROOT, until
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
 LENGTH = b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
@@ -43,7 +45,21 @@ def patient(one_patient: Served) -> Served:
 
 
 def test_f53_the_limits_are_those_of_the_page_of_the_api() -> None:
-    assert (DEFAULT.head, DEFAULT.body, DEFAULT.idle, DEFAULT.stall) == (10, 60, 75, 60)
+    page = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
+    for said in (
+        f"| the head of a request, from its first byte on | {DEFAULT.head:g} s |",
+        f"| the first byte on a new connection | {DEFAULT.head:g} s |",
+        f"| {DEFAULT.body:g} s, and 1 s for each {patience.BODY_RATE // 2**10} KiB that has come;",
+        f"| the next request on a connection | {DEFAULT.idle:g} s |",
+        f"| the URL | {head.URL // 2**10} KiB |",
+        f"| the head in all | {head.HEAD // 2**10} KiB, {head.HEADERS} headers |",
+        f"| {patience.FRAMING // 2**10} KiB between two pieces of the body,",
+        f"| requests that wait on one connection for the answers before theirs | {PIPELINED} |",
+        f"| answers that wait for a client | {WRITE_BUFFER // 2**10} KiB;",
+        f"dropped after {DEFAULT.stall:g} s in which it took nothing |",
+        f"thrown away for {DEFAULT.linger:g} s, and {LINGER // 2**20} MiB at most",
+    ):
+        assert said in page
 
 
 async def callers(stack: contextlib.AsyncExitStack, url: str, count: int) -> list[Caller]:
