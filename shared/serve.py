@@ -35,14 +35,19 @@ M = TypeVar("M", bound=settings.Settings)
 # Backstop only: our own streams have ended by then. An endless one would hold the exit for ever.
 LAST_WORDS = 1  # seconds
 
+# Bytes that the kernel takes before it can send them. By itself it takes megabytes, and more only
+# when a third of them is gone: a slow reader would look like one that takes nothing.
+NOT_SENT = 64 * 1024
+
 # Of every accepted socket: whether a peer that is silent is still there is asked after 15 s and
 # then every 5 s. TCP_USER_TIMEOUT decides when it has vanished; it also ends a connection whose
 # peer has had no room for anything so long, so it must not be shorter than Limits.stall.
-VANISHED = {
+OPTIONS = {
     socket.TCP_KEEPIDLE: 15,  # seconds
     socket.TCP_KEEPINTVL: 5,
     socket.TCP_KEEPCNT: 3,
     socket.TCP_USER_TIMEOUT: int(DEFAULT.stall * 1000),  # milliseconds
+    socket.TCP_NOTSENT_LOWAT: NOT_SENT,
 }
 
 # Objects. What is thrown away here is hardly ever part of a cycle, and each search for such parts
@@ -96,7 +101,7 @@ def listen(config: Program) -> socket.socket:
     except OSError as error:
         raise OSError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in VANISHED.items():  # Linux hands them on to each socket it accepts
+    for option, value in OPTIONS.items():  # Linux hands them on to each socket it accepts
         listener.setsockopt(socket.IPPROTO_TCP, option, value)
     return listener
 

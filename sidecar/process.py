@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 from collections import deque
@@ -20,6 +21,10 @@ LOG_LIMIT = 8 * 2**20  # bytes of the file; beyond, it is cut
 READ_AT_ONCE = 2**20  # bytes
 LINES_KEPT = 500  # in memory
 LINE_LIMIT = 2000  # characters of one line
+
+# How many files we may have open by default. We take more for our connections; an engine gets what
+# it would have without us, for some prepare for each file that they may have.
+FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 class Log:
@@ -96,6 +101,8 @@ class Process:
             popen.kill()
             popen.wait()
             raise
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it may be another user's
+            resource.prlimit(popen.pid, resource.RLIMIT_NOFILE, FILES)
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
 
     @classmethod

@@ -65,6 +65,15 @@ class Flood:
                 await send({"type": "http.response.body", "body": PIECE, "more_body": True})
 
 
+class Early:
+    """Begins its answer before it has the body."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await Request(scope, receive).body()
+        await send({"type": "http.response.body", "body": b"read"})
+
+
 class Held:
     """Does not ask for the body until a second request lets it."""
 
@@ -113,6 +122,7 @@ async def main() -> None:
         Route("/waiting", Wait()),
         Route("/streaming", Wait()),
         Route("/flood", Flood()),
+        Route("/early", Early()),
         Route("/held", held),
         Route("/let", held.let),
     ]

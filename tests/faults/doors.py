@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
+
 from tests.harness import ROOT, Program, free_port, until
 
 SERVED = ROOT / "tests" / "fakes" / "served.py"
@@ -65,6 +67,12 @@ async def call(url: str) -> AsyncIterator[Caller]:
         yield Caller(reader, writer)
     finally:
         writer.close()
+
+
+def peers(program: Program) -> set[int]:
+    """The ports of those who are connected."""
+    every = psutil.Process(program.pid).net_connections("tcp")
+    return {each.raddr.port for each in every if each.raddr}
 
 
 def status_in(head: bytes) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
-from tests.faults.doors import call, status_in
+from tests.faults.doors import call, peers, status_in
 from tests.harness import Program, Server, router, sidecar, until
 from tests.keys import EVERY_SCOPE, bearer, entry
 
@@ -95,9 +95,3 @@ async def test_f50_who_leaves_in_mid_body_is_no_error_of_ours(asked: Asked) -> N
         it.say(asked.head("Content-Length: 2") + b"{}")
         await it.answer()
     assert "Traceback" not in asked.program.log()
-
-
-def peers(program: Program) -> set[int]:
-    """The ports of those who are connected."""
-    every = psutil.Process(program.pid).net_connections("tcp")
-    return {each.raddr.port for each in every if each.raddr}

@@ -1,14 +1,20 @@
 """F46, F58: how the door notices that a client has left, and what the application hears of it."""
 
+import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 
+import httpx
 import pytest
 
 from shared.program import Program
-from shared.serve import listen
+from shared.serve import NOT_SENT, listen
+from tests.e2e.pair import chat
 from tests.faults.doors import Served, call, served, statuses
-from tests.harness import free_port
+from tests.faults.streams import CHAT, Yard, engine, yard
+from tests.harness import free_port, until
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -77,6 +83,73 @@ async def test_f46_those_who_wait_behind_a_request_are_never_begun_when_their_cl
     assert server.lines().count("begun /waiting") == server.lines().count("left /waiting") == 1
 
 
+# Of the real programs, who have read the whole of a body that was larger than what is read ahead.
+
+
+@pytest.fixture(scope="module")
+async def it(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Yard]:
+    """`busy` has one slot, which its first client keeps; `prefill` never says its first word."""
+    folder = tmp_path_factory.mktemp("large")
+    silent = ("--first-token-seconds", "3600")
+    models = engine(folder, "busy", *silent, more=", slots: 1") + engine(folder, "prefill", *silent)
+    async with yard(folder, models) as it:
+        for model in ("busy", "prefill"):  # loaded before the first test looks what is left behind
+            writer = await large(it, model, stream=True)
+            await until(partial(it.noted, model, "request"))
+            writer.close()
+            await it.idle(model)
+        yield it
+
+
+async def large(it: Yard, model: str, stream: bool) -> asyncio.StreamWriter:
+    """A client that has sent 300 KiB, in two pieces."""
+    url = httpx.URL(it.pair.router.url)
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    asked = {**chat(model, stream=stream), "user": "x" * 300 * 2**10}
+    said = json.dumps(asked).encode()
+    head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+    writer.write(head % (CHAT.encode(), len(said)) + said[: 2**16])
+    await writer.drain()
+    await asyncio.sleep(0.05)  # so that it is not read together
+    writer.write(said[2**16 :])
+    await writer.drain()
+    return writer
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_f46_who_sent_a_large_body_and_leaves_before_the_first_byte_is_heard(
+    it: Yard, stream: bool
+) -> None:
+    begun, gone = (len(it.noted("prefill", event)) for event in ("request", "gone"))
+    writer = await large(it, "prefill", stream)
+    await until(lambda: len(it.noted("prefill", "request")) > begun)
+    writer.close()
+    await until(lambda: len(it.noted("prefill", "gone")) > gone)
+    await it.idle("prefill")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_f46_who_sent_a_large_body_and_leaves_the_line_is_heard(
+    it: Yard, stream: bool
+) -> None:
+    async def waiting(count: int) -> None:
+        async def counted() -> bool:
+            return bool((await it.of("busy"))["waiting"] == count)
+
+        await until(counted)
+
+    begun = len(it.noted("busy", "request"))
+    first = await large(it, "busy", stream)
+    await until(lambda: len(it.noted("busy", "request")) > begun)
+    second = await large(it, "busy", stream)
+    await waiting(1)
+    second.close()
+    await waiting(0)
+    first.close()
+    await it.idle("busy")
+    assert len(it.noted("busy", "request")) == begun + 1
+
+
 def test_f46_a_peer_that_vanishes_is_looked_for() -> None:
     """What the kernel does for each connection that is accepted."""
     port = free_port()
@@ -88,6 +161,7 @@ def test_f46_a_peer_that_vanishes_is_looked_for() -> None:
                 name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
                 for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
             }
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == NOT_SENT
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     assert options == {
         "TCP_KEEPIDLE": 15,

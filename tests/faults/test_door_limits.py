@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import itertools
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from shared import head, patience
 from shared.door import LINGER, PIPELINED, WRITE_BUFFER
 from shared.patience import DEFAULT
-from tests.faults.doors import Caller, Served, call, served, statuses
+from tests.faults.doors import Caller, Served, call, peers, served, statuses
 from tests.harness import ROOT, until
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
@@ -170,6 +172,27 @@ async def test_f50_who_goes_on_sending_after_that_is_hung_up_on(hasty: Served) -
             await go_on(it)
 
 
+async def test_f50_who_is_silent_after_that_is_hung_up_on(hasty: Served) -> None:
+    async with call(hasty.url) as it:
+        _, port = it.writer.get_extra_info("sockname")
+        it.say(LENGTH % (b"nowhere", 10))
+        assert statuses(await it.rest()) == [404]
+        await until(lambda: port not in peers(hasty.program))
+
+
+async def test_f50_a_request_behind_such_an_answer_is_never_begun(patient: Served) -> None:
+    """Its body came while it was answered, and with it another request."""
+    async with call(patient.url) as it, call(patient.url) as other:
+        it.say(LENGTH % (b"early", 2))
+        head = await it.head()
+        assert b"\r\nconnection: close\r\n" in head
+        it.say(b"{}GET /waiting HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert await it.rest() == b"4\r\nread\r\n0\r\n\r\n"
+        other.say(HEAD + b"\r\n")
+        await other.answer()
+    assert "begun /waiting" not in patient.lines()
+
+
 async def test_f50_what_is_thrown_away_takes_no_memory(patient: Served) -> None:
     process = psutil.Process(patient.program.pid)
     async with call(patient.url) as it:
@@ -213,6 +236,23 @@ async def test_f48_a_client_that_takes_nothing_is_dropped_and_no_other(hasty: Se
         assert len(hasty.logged("dropped a client that takes nothing")) == 1
         assert await good.reader.readexactly(2**20)
     await hasty.says("left /flood", 2)
+
+
+async def test_f48_a_client_that_takes_a_little_at_a_time_is_not_dropped(hasty: Served) -> None:
+    """In four times as long as one is waited for that takes nothing, less than the kernel would
+    hold of an answer by itself."""
+    loop, url = asyncio.get_running_loop(), urlsplit(hasty.url)
+    with socket.socket() as it:
+        it.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**15)  # or its own would hide its pace
+        it.setblocking(False)
+        await loop.sock_connect(it, (url.hostname, url.port))
+        await loop.sock_sendall(it, b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n")
+        end = loop.time() + 4 * 0.5
+        while loop.time() < end:
+            assert await loop.sock_recv(it, 2**13)
+            await asyncio.sleep(0.02)  # its pace
+        assert "left /flood" not in hasty.lines()
+    await hasty.says("left /flood")
 
 
 async def test_f48_an_application_that_goes_on_for_one_that_has_left_holds_up_nobody(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -93,6 +94,18 @@ async def test_the_exit_code_is_told_and_a_signal_is_negative(tmp_path: Path) ->
 async def test_an_engine_sees_no_file_of_its_sidecar(tmp_path: Path, fifo: Path) -> None:
     async with running(tmp_path, "read it", fifo) as process:
         assert sorted(os.listdir(f"/proc/{process.pid}/fd")) == ["0", "1", "2"]
+
+
+async def test_an_engine_may_open_as_many_files_as_without_its_sidecar(tmp_path: Path) -> None:
+    """Which itself takes as many as it can."""
+    soft, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft > 256
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        async with running(tmp_path, "sleep 60") as process:
+            assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 async def test_it_has_only_the_environment_that_it_was_given(tmp_path: Path) -> None:
