@@ -3,7 +3,7 @@
 In the line and during a load: until the router has told the box that nobody waits any more, as seen
 on the wire between the two. Later: until the engine sees its connection closed, as it notes itself.
 All clocks are CLOCK_MONOTONIC of one machine. `python -m bench.leaving` prints JSON, in
-milliseconds; the limit is 200.
+milliseconds; the limit is 200. Half of the clients leave by a reset, and half have a long prompt.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tests.harness import until
 
 LEAVERS = 400  # in each state
 ENDLESS = ["--tokens", "1000000000", "--tokens-per-second", "50"]
+LONG = {"messages": [{"role": "user", "content": "x" * 100_000}]}
 PREFILL = ["--first-token-seconds", "36000"]
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -118,7 +119,7 @@ async def engine_sees(
 async def one_that_leaves(
     it: Yard, body: dict[str, Any], notes: Notes, said: bytes = b"", number: int = 0
 ) -> float:
-    client = await posted(it.pair.router.url, body)
+    client = await asks(it, body, number)
     await notes.next("request")
     if said:
         await client[0].readuntil(said)
@@ -148,12 +149,17 @@ async def boxes_hear(folder: Path, leavers: int) -> dict[str, object]:
 async def box_hears(it: Yard, told: Demand, model: str, leavers: int) -> dict[str, float]:
     took = []
     for number in range(leavers):
-        client = await posted(it.pair.router.url, chat(model))
+        client = await asks(it, chat(model), number)
         await client[0].readuntil(b"model_switching")
         await told.when(model, 1)
         left = leave(client, number)
         took.append(await told.when(model, 0) - left)
     return summary_with_worst(took)
+
+
+async def asks(it: Yard, body: dict[str, Any], number: int) -> Client:
+    """Two with a short prompt, then two with a long one: of each, one leaves in each way."""
+    return await posted(it.pair.router.url, body | LONG if number // 2 % 2 else body)
 
 
 def leave(connection: Client, number: int) -> float:
