@@ -5,10 +5,12 @@ How soon that is, `bench/leaving.py` measures.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.e2e.pair import ask, chat, fake
@@ -215,6 +217,37 @@ async def test_f45_a_client_that_leaves_before_the_first_byte_is_left_by_its_eng
     it: Yard, path: str, leaves: str
 ) -> None:
     await left(it, OTHERS.get(path, chat("prefill")), leaves, path=path)
+
+
+@pytest.mark.parametrize("leaves", LEAVE)
+async def test_f45_a_client_whose_long_body_comes_at_once_is_left_by_its_engine(
+    it: Yard, leaves: str
+) -> None:
+    """All of it in one read, while the router waits for it: so it need not look again."""
+    where, router = httpx.URL(it.pair.router.url), psutil.Process(it.pair.router.program.pid)
+    client = await asyncio.open_connection(where.host, where.port)
+    for _ in range(4):  # the kernel gives such a connection more room by and by
+        await body_at_once(client, "warm", router)
+        await client[0].readuntil(b"predicted_n")
+    asked, gone = len(it.noted("prefill", "request")), len(it.noted("prefill", "gone"))
+    await body_at_once(client, "prefill", router)
+    await until(lambda: len(it.noted("prefill", "request")) > asked)
+    LEAVE[leaves](client[1])
+    await until(lambda: len(it.noted("prefill", "gone")) > gone)
+    await it.idle("prefill")
+
+
+async def body_at_once(client: Client, model: str, router: psutil.Process) -> None:
+    body = json.dumps({**chat(model, stream=False), "user": "x" * 150_000}).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
+    client[1].write(f"{head}Expect: 100-continue\r\n\r\n".encode())
+    await hears(client, b"100 Continue")
+    router.suspend()
+    try:
+        client[1].write(body)
+        await until(lambda: client[1].transport.get_write_buffer_size() == 0)
+    finally:
+        router.resume()
 
 
 @pytest.mark.parametrize("leaves", LEAVE)
