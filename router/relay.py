@@ -24,7 +24,14 @@ from router.voice import Voice
 from shared import sse
 from shared.answer import Answer
 from shared.errors import EngineFailed, SwapyardError
-from shared.headers import EVENT_STREAM, RESPONSE_HEADERS, Headers, is_events, only
+from shared.headers import (
+    EVENT_STREAM,
+    RESPONSE_HEADERS,
+    Headers,
+    is_events,
+    only,
+    unbuffered,
+)
 from shared.wire import BrokenOff, ConnectFailed, Deadlines, Pool, Response, WireError
 
 Refusal = tuple[str, int]  # boot and number of the Status by which a box refused
@@ -194,7 +201,8 @@ class Relay:
     async def _pass_on(self, response: Response) -> None:
         headers = only(response.headers, RESPONSE_HEADERS)
         if not self._answer.begun:
-            await self._answer.begin(response.status, [*headers, *self._decision()])
+            said = [*headers, *self._decision()]
+            await self._answer.begin(response.status, unbuffered(said) if is_events(said) else said)
         elif response.status == 200 and is_events(headers):
             await self._tell()
         else:

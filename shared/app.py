@@ -30,6 +30,7 @@ class App(Starlette):
     ) -> None:
         """`first` is called with the scope of each request, before anything else."""
         super().__init__(routes=routes, lifespan=lifespan)
+        self.router.redirect_slashes = False  # to wherever the request's Host says
         self._first = first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

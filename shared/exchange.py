@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import (
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+from uvicorn.server import ServerState
 
 from shared.errors import SwapyardError
 from shared.head import path_and_query
@@ -94,6 +95,7 @@ class Exchange(RequestResponseCycle):
     an answer by regular expressions. Names of headers are in lower case, as ASGI has them."""
 
     leaving: Leaving
+    server: ServerState  # whose headers say what time it is now, not when the request came
     part: Callable[[], None]  # instead of closing at once
 
     def left(self) -> None:
@@ -138,7 +140,7 @@ class Exchange(RequestResponseCycle):
             self.transport = _Parting(self.transport, self.part)  # type: ignore[assignment]
         said = self.scope["extensions"].get(SAID, ())
         pieces = [STATUS_LINE[status]]
-        for name, value in (*self.default_headers, *said, *headers):
+        for name, value in (*self.server.default_headers, *said, *headers):
             if name == b"content-length":
                 self.chunked_encoding, self.expected_content_length = False, int(value)
             elif name == b"connection" and value.lower() == b"close":
@@ -224,7 +226,7 @@ def begin(
         keep_alive=is_new and door.parser.should_keep_alive(),
         on_response=door.on_response_complete,
     )
-    exchange.leaving, exchange.part = leaving, part
+    exchange.leaving, exchange.part, exchange.server = leaving, part, door.server_state
     return exchange
 
 

@@ -55,6 +55,12 @@ def is_events(headers: Headers) -> bool:
     return plain and said.get(b"content-type", b"").lower().startswith(b"text/event-stream")
 
 
+def unbuffered(headers: Headers) -> Headers:
+    """As EVENT_STREAM has it, for the stream of an engine that does not say so."""
+    names = {name for name, _ in headers}
+    return [*headers, *(header for header in EVENT_STREAM if header[0] not in names)]
+
+
 def without_length(headers: Headers) -> Headers:
     """For an answer whose end we may say ourselves."""
     return [header for header in headers if header[0] != b"content-length"]

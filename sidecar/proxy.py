@@ -12,6 +12,7 @@ import json
 from functools import lru_cache
 from urllib.parse import quote
 
+import structlog
 from starlette.types import Receive, Scope, Send
 
 from shared import keep_alive, slots
@@ -34,6 +35,9 @@ MAX_BODY = 256 * 2**20  # bytes; what clients may send is limited by the router
 ENGINE_KEEPALIVE = 4.0
 LOOK = 2.0  # seconds for a look at an engine: those who look (Hermes) wait no longer
 LARGEST_LOOK = 16 * 2**20  # bytes; older engines show every slot's whole prompt
+
+
+log = structlog.get_logger()
 
 
 class EngineProxy:
@@ -95,9 +99,9 @@ class EngineProxy:
             ) as response:
                 await _relay(response, answer)
         except Silent as error:
-            await answer.fail(EngineStalled(error.limit))
+            await _fail(scope, answer, EngineStalled(error.limit))
         except WireError as error:
-            await answer.fail(_died(error))
+            await _fail(scope, answer, _died(error))
 
     # A look at it.
 
@@ -144,6 +148,14 @@ async def _relay(response: Response, answer: Answer) -> None:
     if not response.framed and not answer.is_done:
         raise BrokenOff("it was closed before the stream's last event")
     await answer.end()
+
+
+async def _fail(scope: Scope, answer: Answer, error: EngineFailed) -> None:
+    """Here it is known why a stream ends as it does: its router passes on what it gets."""
+    log.info(
+        "failed", request=header(scope, b"x-request-id"), path=scope["path"], **error.for_log()
+    )
+    await answer.fail(error)
 
 
 def _died(error: WireError) -> EngineFailed:

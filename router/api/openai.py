@@ -59,9 +59,8 @@ class Inference:
         except SwapyardError as error:
             log.info("failed", request=id, path=scope["path"], **error.for_log())
             await answer.fail(error)
-        except asyncio.CancelledError:  # the router's farewell has taken too long
+        except asyncio.CancelledError:  # the router's farewell has taken too long: this is its end
             await answer.fail(shutting_down())
-            raise
         except Exception:  # whoever was promised a stream must hear of its end
             log.exception("a fault of ours", request=id)
             await answer.fail(InternalError())
