@@ -48,6 +48,12 @@ def read_arguments() -> argparse.Namespace:
     asked = parser.parse_args()
     if asked.two_routers and not shutil.which("haproxy"):
         parser.error("--two-routers needs haproxy on the PATH")
+    if asked.rounds < 1 or asked.seconds <= 0:
+        parser.error("there must be a round, of some time")
+    if asked.page and (asked.only or len(asked.against) < 3 or not asked.two_routers):
+        parser.error(
+            "--page takes a run of all figures and columns, as docs/performance.md has them"
+        )
     asked.against = [tuple(named.split("=", 1)) for named in asked.against]
     if odd := [named for named in asked.against if len(named) != 2]:
         parser.error(f"--against takes NAME=URL, not {odd[0][0]}")

@@ -189,3 +189,9 @@ def test_every_command_of_the_page_can_be_given() -> None:
 
 def test_the_documented_balancer_is_the_measured_one() -> None:
     assert BALANCER.format(port=8080, one=8081, two=8082) in PAGE
+
+
+def test_every_aim_is_met_by_what_the_page_says() -> None:
+    _, *below = rows("aims")
+    missed = [row for aim, row in zip(AIMS, below, strict=True) if not aim.is_met_by(float(row[2]))]
+    assert missed == []
