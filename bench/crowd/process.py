@@ -1,4 +1,4 @@
-"""What the benchmarks of crowds share: what a program of ours takes, and a word with a helper."""
+"""What the benchmarks of crowds share: what a program of ours takes, and a word with theirs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Process:
 
 
 async def tell(process: asyncio.subprocess.Process, line: str) -> Any:
-    """One line to a helper of ours, and its answer of one line."""
+    """One line to a program of ours, and its answer of one line."""
     assert process.stdin
     assert process.stdout
     process.stdin.write(f"{line}\n".encode())
