@@ -37,7 +37,6 @@ from shared.wire import BrokenOff, ConnectFailed, Deadlines, Pool, Response, Wir
 Refusal = tuple[str, int]  # boot and number of the Status by which a box refused
 ERROR_LIMIT = 64 * 2**10  # bytes of an engine's error that are read to be told in the stream
 
-
 # Silence is the engine's own affair while it thinks: its sidecar knows how long it may, and a box
 # that falls silent itself is noticed by its events.
 DEADLINES = Deadlines()
@@ -200,14 +199,15 @@ class Relay:
 
     async def _pass_on(self, response: Response) -> None:
         headers = only(response.headers, RESPONSE_HEADERS)
+        of_events = is_events(headers)
         if not self._answer.begun:
-            said = [*headers, *self._decision()]
-            await self._answer.begin(response.status, unbuffered(said) if is_events(said) else said)
-        elif response.status == 200 and is_events(headers):
+            said = unbuffered(headers) if of_events else headers
+            await self._answer.begin(response.status, [*said, *self._decision()])
+        elif response.status == 200 and of_events:
             await self._tell()
         else:
             raise no_stream(response.status, await response.first_bytes(ERROR_LIMIT))
-        gauge = sse.Gauge() if is_events(headers) else None
+        gauge = sse.Gauge() if of_events else None
         while chunk := await response.read():
             if gauge is not None:
                 gauge.feed(chunk)

@@ -36,7 +36,6 @@ ENGINE_KEEPALIVE = 4.0
 LOOK = 2.0  # seconds for a look at an engine: those who look (Hermes) wait no longer
 LARGEST_LOOK = 16 * 2**20  # bytes; older engines show every slot's whole prompt
 
-
 log = structlog.get_logger()
 
 
