@@ -6,7 +6,6 @@ read is passed over with a warning, and measuring begins anew.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import structlog
 from pydantic import TypeAdapter
 
 from sidecar.estimate import Measured
+from sidecar.replace import replace
 
 log = structlog.get_logger()
 
@@ -66,12 +66,7 @@ class Journal:
     def write(self, measured: Mapping[str, Measured]) -> None:
         """Not synced: what a power cut takes is measured again."""
         models = {id: Entry(digest, measured[id]) for id, digest in self._digests.items()}
-        new = self._path.with_suffix(".new")
         try:
-            file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(file, "wb") as page:
-                os.fchmod(file, 0o600)  # one that was left there may be anybody's
-                page.write(_PAGE.dump_json(Page(models=models), indent=1))
-            os.replace(new, self._path)
+            replace(self._path, _PAGE.dump_json(Page(models=models), indent=1))
         except OSError as error:
             log.warning("the journal cannot be written", error=str(error))

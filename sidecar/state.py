@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import hmac
 import os
+import secrets
 from pathlib import Path
 from urllib.parse import quote
 
 
 class Held(Exception):
     """Another sidecar works on this folder."""
+
+
+MARK = "SWAPYARD_LAUNCH"  # in the environment of an engine, and so of all its descendants
 
 
 class StateFolder:
@@ -33,6 +39,24 @@ class StateFolder:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
+        self._secret = _secret(path / "secret")
+
+    def key(self, launch: str) -> str:
+        """Of an engine. It is kept nowhere: whoever has the secret makes it again."""
+        return self._sign(f"key {launch}")
+
+    def mark(self, launch: str) -> str:
+        """What stands as MARK in the environment of that launch."""
+        return f"{self.marks}{launch}"
+
+    @property
+    def marks(self) -> str:
+        """How the marks of this folder's launches begin, and those of no other folder's."""
+        return f"{self._sign('marks')[:16]}."
+
+    def _sign(self, text: str) -> str:
+        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
+
     def log(self, model: str, launch: str) -> Path:
         """A new file for one launch; those of the model's earlier launches go."""
         name = quote(model, safe="")
@@ -46,3 +70,16 @@ class StateFolder:
 
     def close(self) -> None:
         os.close(self._lock)
+
+
+def _secret(path: Path) -> bytes:
+    """The folder's own, made with it."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(file, "r+b") as page:
+        known = page.read()
+        if len(known) != 32:
+            known = secrets.token_bytes(32)
+            page.seek(0)
+            page.truncate()
+            page.write(known)
+        return known

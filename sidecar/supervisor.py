@@ -8,8 +8,6 @@ no locks.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -38,7 +36,7 @@ from sidecar.memory import Bytes, Memory
 from sidecar.plan import Rules
 from sidecar.report import report
 from sidecar.runner import Runner
-from sidecar.state import StateFolder
+from sidecar.state import MARK, StateFolder
 
 COALESCE = 0.1  # seconds: in-flight counts, expiry and memory go out at most this often
 
@@ -110,7 +108,6 @@ class Supervisor:
         self._folder = folder
         self._lookout = Lookout(reader, seen, known)
         self.box.inventory.obstacles = self._lookout.obstacles()
-        self._secret = secrets.token_bytes(32)
         self._runners: dict[str, Runner] = {}  # the last one of each model, running or not
         self._problems: set[str] = set()  # that were logged
         self._alarm = Alarm(self._tick)
@@ -226,10 +223,9 @@ class Supervisor:
 
     def _launch(self, model: str, id: str, booking: Bytes) -> Launch:
         known = self.known[model]
-        key = hmac.new(self._secret, id.encode(), hashlib.sha256).hexdigest()
         seen = gpus.visible(booking, self._lookout.seen.gpus, on_host=known.model.need.on_host)
-        env = {**seen, **known.config.env, "SWAPYARD_LAUNCH": id}
-        given = Given(known.context, port.free(), key, env)
+        env = {**seen, **known.config.env, MARK: self._folder.mark(id)}
+        given = Given(known.context, port.free(), self._folder.key(id), env)
         return PRESETS[known.facts.engine](known.config, given)
 
     def _tick(self) -> None:
