@@ -41,8 +41,8 @@ ERROR = re.compile(rf"{STAMP} E (?P<error>.+)|(?P<usage>error while handling arg
 CHATTER = re.compile(rf"{STAMP} [A-Z] |.*{reports.PREFIX}")
 
 
-def diagnose(code: int, log_tail: Sequence[str]) -> Exit:
-    """`code` as subprocess gives it: negative for a signal."""
+def diagnose(code: int | None, log_tail: Sequence[str]) -> Exit:
+    """`code` as subprocess gives it: negative for a signal; None if nobody could see it."""
     tail = tuple(log_tail[-LINES_TOLD:])
     text = "\n".join(tail)
     found = (c for c, words in CAUSES if re.search(words, text, re.IGNORECASE))
@@ -64,7 +64,9 @@ def could_not_start(program: str, error: OSError) -> Exit:
     return Exit(cause, f"{program} cannot be started: {error.strerror or error}")
 
 
-def ended(code: int) -> str:
+def ended(code: int | None) -> str:
+    if code is None:
+        return "ended, and nobody was there to see how"
     if code >= 0:
         return f"exited with code {code}"
     try:

@@ -5,12 +5,13 @@ Rule: a process that we are not the parent of is never signalled by its number a
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Self
 
-_STARTED = 21  # field 22 of proc(5)'s stat, counted from 0
+STARTED = 19  # field 22 of proc(5)'s stat, counted from its third as 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,7 @@ class Identity:
     @classmethod
     def of(cls, pid: int) -> Self:
         """Of the process that has this number now. ProcessLookupError if there is none."""
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            raise ProcessLookupError(pid) from None
-        # The second field is the program's name in brackets, and may itself hold blanks and ")".
-        after_name = stat.rpartition(b") ")[2].split()
-        return cls(pid, int(after_name[_STARTED - 2]), machine())
+        return cls(pid, int(stat(pid)[STARTED]), machine())
 
     @property
     def lives(self) -> bool:
@@ -39,6 +34,20 @@ class Identity:
             return Identity.of(self.pid) == self
         except ProcessLookupError:
             return False
+
+
+def stat(pid: int | str) -> list[bytes]:
+    """The fields of proc(5)'s stat from the third on. ProcessLookupError if there is no process."""
+    try:
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ProcessLookupError(pid) from None
+    try:
+        line = os.read(file, 4096)  # longer than 52 numbers and a name of 15 bytes
+    finally:
+        os.close(file)
+    # The second field is the program's name in brackets, and may itself hold blanks and ")".
+    return line.rpartition(b") ")[2].split()
 
 
 @cache

@@ -1,7 +1,8 @@
-"""One OS process of an engine: spawn, signal its group, see it end, read what it says.
+"""One OS process of an engine: spawn or adopt, signal it and its kin, see all of them end, read
+what they say.
 
-The process leads a session and a group of its own. Its output goes to a file, not to a pipe: an
-engine whose reader dies would die with its next write, and one whose pipe nobody reads blocks.
+The process leads a session of its own. Its output goes to a file, not to a pipe: an engine whose
+reader dies would die with its next write, and one whose pipe nobody reads blocks.
 Spawn only from the thread of the event loop: what Linux ties to a parent, it ties to its thread.
 """
 
@@ -16,11 +17,19 @@ import subprocess
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
+
+from sidecar.identity import Identity
+from sidecar.kin import Kin
 
 LOG_LIMIT = 8 * 2**20  # bytes of the file; beyond, it is cut
 READ_AT_ONCE = 2**20  # bytes
 LINES_KEPT = 500  # in memory
 LINE_LIMIT = 2000  # characters of one line
+# Seconds until it is seen whether those are gone that were killed: at first, and at most. Mostly it
+# takes the kernel a millisecond; where it takes long, nobody is served by more haste.
+FIRST_LOOK = 0.001
+LATER_LOOK = 0.1
 
 # How many files we may have open by default. We take more for our connections; an engine gets what
 # it would have without us, for some prepare for each file that they may have.
@@ -89,28 +98,32 @@ class Log:
 
 
 class Process:
-    """A running process. `exited` is done with its exit code, negative for a signal."""
+    """A process and its kin. `exited` is done when the last of them is gone, with the process's
+    own exit code, negative for a signal; with None where nobody can know it."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
-        self.pid = popen.pid
-        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._popen = popen
-        try:
-            self._pidfd = os.pidfd_open(popen.pid)
-        except OSError:  # no descriptor left: what we could not watch must not run
-            popen.kill()
-            popen.wait()
-            raise
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it may be another user's
-            resource.prlimit(popen.pid, resource.RLIMIT_NOFILE, FILES)
-        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+    def __init__(
+        self, identity: Identity, mark: str, pidfd: int, popen: subprocess.Popen[bytes] | None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.identity = identity
+        self.exited: asyncio.Future[int | None] = loop.create_future()
+        self._kin = Kin(mark, [identity])
+        self._pidfd = pidfd
+        self._popen = popen  # None: it is not our child
+        loop.add_reader(pidfd, self._ended)
 
     @classmethod
     def spawn(
-        cls, argv: Sequence[str], env: Mapping[str, str], log: Path, stdin: Path | None
-    ) -> Process:
+        cls,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        stdin: Path | None,
+        mark: str,
+    ) -> Self:
         """`stdin`: a FIFO that the process itself holds open for reading and writing, so that it
-        never sees its end and outlives us; None: nothing to read. OSError if it cannot start."""
+        never sees its end and outlives us; None: nothing to read. `mark`: of this launch, as `env`
+        has it. OSError if it cannot start."""
         with contextlib.ExitStack() as stack:
             read_from = os.open(stdin or os.devnull, os.O_RDWR | os.O_CLOEXEC)
             stack.callback(os.close, read_from)
@@ -124,10 +137,34 @@ class Process:
                 stderr=write_to,
                 start_new_session=True,
             )
-        return cls(popen)
+        try:
+            identity, pidfd = Identity.of(popen.pid), os.pidfd_open(popen.pid)
+        except OSError:  # no descriptor left: what we could not watch must not run
+            popen.kill()
+            popen.wait()
+            raise
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it may be another user's
+            resource.prlimit(popen.pid, resource.RLIMIT_NOFILE, FILES)
+        return cls(identity, mark, pidfd, popen)
+
+    @classmethod
+    def adopt(cls, identity: Identity, mark: str) -> Self | None:
+        """One that an earlier sidecar has spawned. None if it is no more."""
+        try:
+            pidfd = os.pidfd_open(identity.pid)
+        except ProcessLookupError:
+            return None
+        if not identity.lives:  # its number is another's by now, and so is the descriptor
+            os.close(pidfd)
+            return None
+        return cls(identity, mark, pidfd, None)
+
+    @property
+    def pid(self) -> int:
+        return self.identity.pid
 
     def signal(self, *, force: bool) -> None:
-        """Tell the whole group to go. A frozen process must be woken to hear the polite word."""
+        """Tell all of it to go. A frozen process must be woken to hear the polite word."""
         self._send(signal.SIGKILL if force else signal.SIGTERM, signal.SIGCONT)
 
     def say(self, line: bytes, fifo: Path) -> None:
@@ -141,19 +178,29 @@ class Process:
         self._send(signal.SIGCONT)
 
     def _send(self, *signals: int) -> None:
-        """To the whole group. Safe until `_reap`: a process that was not waited for keeps its
-        number."""
-        if self.exited.done():
-            return
-        with contextlib.suppress(ProcessLookupError):
-            for number in signals:
-                os.killpg(self.pid, number)
+        if not self.exited.done():
+            self._kin.signal(*signals)
 
-    def _reap(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._pidfd)
+    def _ended(self) -> None:
+        """The process itself is gone; those that it left behind follow it."""
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        left = self._end_the_rest()  # before its number is given back by `wait`
         os.close(self._pidfd)
-        # Children that the leader left behind; those that are another user's now are not ours.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.exited.set_result(self._popen.wait())
+        code = self._popen.wait() if self._popen else None
+        self._await_the_rest(left, code, FIRST_LOOK)
+
+    def _end_the_rest(self) -> bool:
+        """By force. Whether any are left to be waited for."""
+        try:
+            return self._kin.end() > 0
+        except OSError:  # no descriptor to look with: who knows
+            return True
+
+    def _await_the_rest(self, left: bool, code: int | None, pause: float) -> None:
+        if not left:
+            self.exited.set_result(code)
+            return
+        later = min(2 * pause, LATER_LOOK)
+        asyncio.get_running_loop().call_later(
+            pause, lambda: self._await_the_rest(self._end_the_rest(), code, later)
+        )

@@ -21,6 +21,7 @@ from sidecar.engines import reports
 from sidecar.engines.launch import Launch
 from sidecar.machine import Exit, Fact
 from sidecar.process import Log, Process
+from sidecar.state import MARK
 
 POLL = 0.005  # seconds, while a load is young: half of it is what a switch waits for a poll
 POLL_LATER = 0.1
@@ -109,7 +110,7 @@ class Runner:
             self._log = Log(self._log_path, launch.key)
             if self._fifo is not None:
                 os.mkfifo(self._fifo, 0o600)
-            self.process = Process.spawn(launch.argv, env, self._log_path, self._fifo)
+            self.process = Process.spawn(launch.argv, env, self._log_path, self._fifo, env[MARK])
         except OSError as error:
             return diagnosis.could_not_start(launch.argv[0], error)
         return None

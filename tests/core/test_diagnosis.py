@@ -104,6 +104,11 @@ def test_an_end_without_words_is_a_crash() -> None:
     assert (exit.cause, exit.how, exit.last_words) == ("crashed", "ended by SIGSEGV", "")
 
 
+def test_an_end_that_nobody_saw_is_told_as_such() -> None:
+    exit = diagnose(None, ["out of memory"])
+    assert (exit.cause, exit.how) == ("vram_oom", "ended, and nobody was there to see how")
+
+
 def test_only_the_last_lines_count_and_are_told() -> None:
     exit = diagnose(1, ["out of memory", *(f"line {n}" for n in range(LINES_TOLD))])
     assert exit.cause == "crashed"

@@ -1,9 +1,11 @@
 """One OS process of an engine as its sidecar sees it: real processes, groups, files and pipes."""
 
 import asyncio
+import dataclasses
 import os
 import resource
 import signal
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from sidecar.engines.launch import Launch
 from sidecar.machine import Exit, Fact
 from sidecar.process import LINE_LIMIT, LINES_KEPT, LOG_LIMIT, Log, Process
 from sidecar.runner import Runner
+from sidecar.state import MARK as LAUNCH
 from tests.harness import MARK, MARK_VALUE, children_of, until
 
 ENV = {"PATH": os.environ["PATH"], MARK: MARK_VALUE}
@@ -28,7 +31,9 @@ trap "" TERM; wait; exit 7
 
 @asynccontextmanager
 async def running(tmp: Path, script: str, stdin: Path | None = None) -> AsyncIterator[Process]:
-    process = Process.spawn(["sh", "-c", script], ENV, tmp / "log", stdin)
+    mark = uuid.uuid4().hex
+    env = {**ENV, LAUNCH: mark}
+    process = Process.spawn(["sh", "-c", script], env, tmp / "log", stdin, mark)
     try:
         yield process
     finally:
@@ -111,7 +116,8 @@ async def test_an_engine_may_open_as_many_files_as_without_its_sidecar(tmp_path:
 async def test_it_has_only_the_environment_that_it_was_given(tmp_path: Path) -> None:
     async with running(tmp_path, "env") as process:
         await process.exited
-    assert set(ENV) == {line.split("=")[0] for line in said(tmp_path)} - {"PWD", "_", "SHLVL"}
+    given = {line.split("=")[0] for line in said(tmp_path)} - {"PWD", "_", "SHLVL"}
+    assert given == {*ENV, LAUNCH}
 
 
 async def test_no_file_stays_open_when_it_has_ended(tmp_path: Path, fifo: Path) -> None:
@@ -126,7 +132,7 @@ async def test_no_file_stays_open_when_it_has_ended(tmp_path: Path, fifo: Path) 
 async def test_a_program_that_cannot_start_leaves_nothing(tmp_path: Path, fifo: Path) -> None:
     before = open_files()
     with pytest.raises(FileNotFoundError):
-        Process.spawn(["/no/such/program"], ENV, tmp_path / "log", fifo)
+        Process.spawn(["/no/such/program"], ENV, tmp_path / "log", fifo, "mark")
     assert open_files() == before
     assert not children_of(os.getpid())
 
@@ -190,6 +196,26 @@ async def test_a_signal_after_the_end_goes_to_nobody(tmp_path: Path) -> None:
         await process.exited
         process.signal(force=False)
         process.signal(force=True)
+
+
+async def test_an_adopted_engine_is_ended_like_one_of_our_own(tmp_path: Path) -> None:
+    async with running(tmp_path, f"{DEAF} setsid sleep 60 & wait; wait") as process:
+        adopted = Process.adopt(process.identity, "another mark")
+        assert adopted is not None
+        [child] = await until(lambda: children_of(process.pid))
+        await until(lambda: os.getsid(child.pid) == child.pid)
+        adopted.signal(force=True)
+        assert await adopted.exited is None
+        assert gone(child.pid)
+
+
+async def test_who_has_the_number_of_an_engine_now_is_not_adopted(tmp_path: Path) -> None:
+    before = open_files()
+    async with running(tmp_path, "sleep 60") as process:
+        earlier = dataclasses.replace(process.identity, started=1)
+        assert Process.adopt(earlier, "mark") is None
+    assert Process.adopt(process.identity, "mark") is None
+    assert open_files() == before
 
 
 # What it says.
@@ -262,7 +288,13 @@ class Facts:
 
 async def test_an_engine_never_outlives_its_supervision(tmp_path: Path) -> None:
     script = f"{DEAF} exec sleep 60"
-    launch = Launch(["sh", "-c", script], {MARK: MARK_VALUE}, port=0, key="", silence=1)
+    launch = Launch(
+        ["sh", "-c", script],
+        {MARK: MARK_VALUE, LAUNCH: uuid.uuid4().hex},
+        port=0,
+        key="",
+        silence=1,
+    )
     async with httpx.AsyncClient(trust_env=False, verify=False) as http:
         runner = Runner(launch, tmp_path / "log", tmp_path / "fifo", Facts(), http)
         supervision = asyncio.ensure_future(runner.run())
@@ -276,7 +308,7 @@ async def test_an_engine_never_outlives_its_supervision(tmp_path: Path) -> None:
 async def test_the_process_of_an_engine_leads_it_unless_the_engine_is_elsewhere(
     tmp_path: Path, stop_command: tuple[str, ...]
 ) -> None:
-    argv, env = ["sleep", "60"], {MARK: MARK_VALUE}
+    argv, env = ["sleep", "60"], {MARK: MARK_VALUE, LAUNCH: uuid.uuid4().hex}
     launch = Launch(argv, env, port=0, key="", silence=1, stop_command=stop_command)
     async with httpx.AsyncClient(trust_env=False, verify=False) as http:
         runner = Runner(launch, tmp_path / "log", tmp_path / "fifo", Facts(), http)

@@ -1,0 +1,141 @@
+"""All processes of a launch, wherever they went: found, signalled, and reaped where they are ours.
+
+Kin are the processes that we know already, who is in a session that one of them leads, whoever
+bears the launch's mark in its environment, and the descendants of all these. A process that has
+left the session and cleared its environment is found only while its parents live; then it is known.
+
+Rule: nobody is signalled by number. A descriptor is taken first, then it is seen whether it is
+still that process; the descriptor never becomes another's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sidecar.identity import STARTED, Identity, machine, stat
+from sidecar.state import MARK
+
+_STATE, _PARENT, _SESSION, _THREADS = 0, 1, 3, 17  # fields of `stat`
+_LARGEST_ENVIRONMENT = 2**20  # bytes that are read of it
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One process at the moment when it was looked at."""
+
+    who: Identity
+    parent: int
+    session: int
+    dead: bool  # a zombie: it holds nothing but its number
+
+
+class Kin:
+    """Of the launches whose marks begin with `mark`. `known`: those that are surely of them."""
+
+    def __init__(self, mark: str, known: Iterable[Identity]) -> None:
+        assert mark, "an empty mark would be borne by every engine of this machine"
+        self._mark = f"\0{MARK}={mark}".encode()
+        self._first = frozenset(known)
+        self._known = set(self._first)
+        self._not_ours: set[Identity] = set()  # another user's now: no signal of ours reaches them
+
+    def living(self) -> list[Identity]:
+        """Those that run now, the oldest first. They are known from now on, also when the parents
+        that they were found by are gone."""
+        return [seen.who for seen in self._look() if not seen.dead]
+
+    def signal(self, *numbers: int) -> int:
+        """To each that runs. How many there were."""
+        return sum(self._send(who, numbers) for who in self.living())
+
+    def end(self) -> int:
+        """By force; zombies that we inherited are reaped. How many still ran: none, and it is over.
+        Who was known from the first is left to whoever started it."""
+        look = self._look()
+        for seen in look:
+            if seen.dead and seen.who not in self._first:
+                reap(seen.who.pid)
+        return sum(self._send(seen.who, [signal.SIGKILL]) for seen in look if not seen.dead)
+
+    def _send(self, who: Identity, numbers: Iterable[int]) -> bool:
+        try:
+            descriptor = os.pidfd_open(who.pid)
+        except ProcessLookupError:
+            return False
+        try:
+            if who.lives:
+                for number in numbers:
+                    signal.pidfd_send_signal(descriptor, number)
+                return True
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            self._not_ours.add(who)
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _look(self) -> list[_Seen]:
+        found = self._find()
+        self._known |= {seen.who for seen in found}
+        return sorted(found, key=lambda seen: seen.who.started)
+
+    def _find(self) -> list[_Seen]:
+        since = min((who.started for who in self._known), default=0)  # kin are younger
+        others = [s for s in everyone(since) if s.who not in self._not_ours]
+        found: list[_Seen] = []
+        newest = [s for s in others if s.who in self._known or self._is_marked(s.who.pid)]
+        while newest:
+            found += newest
+            there = {s.who for s in found}
+            others = [s for s in others if s.who not in there]
+            parents = {who.pid for who in there}
+            # A number stays a session's as long as anybody is in it.
+            ours = parents | {who.pid for who in self._known}
+            sessions = {s.session for s in found} & ours
+            newest = [s for s in others if s.parent in parents or s.session in sessions]
+        return found
+
+    def _is_marked(self, pid: int) -> bool:
+        try:
+            file = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return False
+        try:
+            return self._mark in b"\0" + os.read(file, _LARGEST_ENVIRONMENT)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(file)
+
+
+def everyone(since: int) -> Iterator[_Seen]:
+    """All processes of this machine that started at that tick or later."""
+    boot = machine()
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(ProcessLookupError):
+            fields = stat(name)
+            if (started := int(fields[STARTED])) >= since:
+                # With its first thread gone it looks dead, and is not while it has others.
+                dead = fields[_STATE] in (b"Z", b"X") and int(fields[_THREADS]) <= 1
+                who = Identity(int(name), started, boot)
+                yield _Seen(who, int(fields[_PARENT]), int(fields[_SESSION]), dead)
+
+
+def inherit_strays() -> None:
+    """Processes of engines whose parents are gone become children of ours, wherever we run, and
+    not of the machine's first process."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "cannot become the parent of orphans")
+
+
+def reap(pid: int) -> None:
+    """Only this one: whoever started a process with us waits for it itself."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
