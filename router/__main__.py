@@ -11,7 +11,7 @@ from shared import logs, serve
 
 
 def main() -> None:
-    config = serve.config(RouterConfig, "router")
+    config = serve.config(RouterConfig, serve.options("router").parse_args().config)
     logs.configure()
     try:
         serve.run(_serve(config))

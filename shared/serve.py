@@ -64,13 +64,18 @@ class _Server(uvicorn.Server):
         yield  # the program has its own
 
 
-def config(model: type[M], program: str) -> M:
-    """What the file of `--config` says. Every problem is told at once, and nothing is started."""
+def options(program: str) -> argparse.ArgumentParser:
+    """What every program takes on its command line."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}")
     default = Path(f"{program}.yaml")
     about = f"the file to read ({default}); every key: docs/configuration.md"
     parser.add_argument("--config", type=Path, default=default, help=about)
-    path: Path = parser.parse_args().config.absolute()
+    return parser
+
+
+def config(model: type[M], file: Path) -> M:
+    """What the file says. Every problem is told at once, and nothing is started."""
+    path = file.absolute()
     try:
         text = path.read_text(encoding="utf-8")
         return settings.read(model, text, name=path.name, folder=path.parent, env=os.environ)

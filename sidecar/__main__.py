@@ -5,46 +5,49 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import httpx
 import structlog
 from starlette.applications import Starlette
 
 from shared import logs, serve
-from sidecar import catalogue
+from sidecar import adoption, catalogue
 from sidecar.app import make_app
 from sidecar.config import SidecarConfig
 from sidecar.gpu import MemoryReader, SystemMemory
+from sidecar.launcher import Launcher
+from sidecar.launches import Launches
 from sidecar.proxy import EngineProxy
+from sidecar.runners import Runners
 from sidecar.state import Held, StateFolder
 from sidecar.supervisor import Supervisor
+
+KEEP = "at the end leave the engines running for the next sidecar: an upgrade without a reload"
 
 log = structlog.get_logger()
 
 
 def main() -> None:
-    config = serve.config(SidecarConfig, "sidecar")
+    parser = serve.options("sidecar")
+    parser.add_argument("--keep-engines", action="store_true", help=KEEP)
+    chosen = parser.parse_args()
+    config = serve.config(SidecarConfig, chosen.config)
     logs.configure()
     try:
-        serve.run(_serve(config))
+        serve.run(_serve(config, keep=chosen.keep_engines))
     except (Held, OSError) as error:
         serve.refuse(error)
 
 
-async def _serve(config: SidecarConfig) -> None:
-    with ExitStack() as stack:
+async def _serve(config: SidecarConfig, *, keep: bool) -> None:
+    async with AsyncExitStack() as stack:
         folder = StateFolder(config.state_dir)
         stack.callback(folder.close)
         listener = stack.enter_context(serve.listen(config))
         reader = stack.enter_context(MemoryReader(SystemMemory()))
-        supervisor = Supervisor(
-            name=config.box or socket.gethostname(),
-            config=config,
-            known=catalogue.read(config),
-            folder=folder,
-            reader=reader,
-            seen=await reader.read(frozenset()),
-        )
+        http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+        supervisor = await _supervisor(config, folder, reader, http)
         proxy = EngineProxy(supervisor)
 
         @asynccontextmanager
@@ -56,13 +59,32 @@ async def _serve(config: SidecarConfig) -> None:
                 proxy.close()
 
         async def farewell(hurry: asyncio.Event) -> None:
-            await supervisor.close(config.shutdown_timeout, hurry)
+            await supervisor.close(config.shutdown_timeout, hurry, keep=keep)
 
         app = make_app(config.keys, supervisor, proxy, lifespan)
         async with asyncio.TaskGroup() as group:  # a sidecar that supervises nothing must end
             running = group.create_task(supervisor.run())
             await serve.serve(app, listener, farewell)
             running.cancel()
+
+
+async def _supervisor(
+    config: SidecarConfig, folder: StateFolder, reader: MemoryReader, http: httpx.AsyncClient
+) -> Supervisor:
+    """With the engines that an earlier sidecar has left here."""
+    known, seen = catalogue.read(config), await reader.read(frozenset())
+    launcher, launches = Launcher(known, folder), Launches(folder.path)
+    left = await adoption.take_over(folder, launches, launcher, seen.gpus, http)
+    return Supervisor(
+        name=config.box or socket.gethostname(),
+        config=config,
+        known=known,
+        folder=folder,
+        reader=reader,
+        seen=seen,
+        runners=Runners(folder, launcher, launches, http),
+        left=left,
+    )
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from collections.abc import Collection, Mapping
 from shared.demand import Demand
 from shared.status import Phase
 from sidecar.demand import Demands, Want
-from sidecar.engine import Do, Engine, Model, Refusal, engine_of
+from sidecar.engine import Do, Engine, Left, Model, Refusal, engine_of
 from sidecar.estimate import Measured
 from sidecar.inventory import Inventory
 from sidecar.ledger import Ledger
 from sidecar.machine import Effect, Exit, Fact
-from sidecar.memory import NO_UUIDS, Bytes, Memory
+from sidecar.memory import NO_UUIDS, Bytes, Memory, add, fits
 from sidecar.plan import Plan, Rules, Wait
 from sidecar.switches import Switches
 
@@ -46,6 +46,7 @@ class Box:
         self.changed = True  # something that watchers may hear a little later
         self.learned = False  # something was measured that is worth keeping
         self.closing = False
+        self.trouble: str | None = None  # with writing down which engines run
         self.demands = Demands(frozenset(models))
         self.inventory = Inventory(self.engines, self.demands, self.ledger, rules)
         self._replan_at = math.inf
@@ -59,6 +60,20 @@ class Box:
         for model, known in measured.items():
             self.engines[model].history.measured = known
         self.ledger.recalled()
+
+    def adopt(self, left: Mapping[str, Left], now: float) -> list[Do]:
+        """By model, what an earlier sidecar has left here. It is kept if it serves and has its
+        room."""
+        effects: list[Do] = []
+        taken: Bytes = {}
+        for model, it in left.items():
+            engine, taken = self.engines[model], add([taken, it.booking])
+            stays = it.serves and fits(taken, self.inventory.capacity)
+            engine.booking = it.booking
+            engine.because = "taken over" if stays else "left behind by an earlier sidecar"
+            self.ledger.adopted(engine)
+            effects += self._tell(engine, Fact.ADOPTED if stays else Fact.LEFT_BEHIND, now)
+        return self._settle(now, effects)
 
     def supplied(
         self, capacity: Bytes, uuids: Mapping[str, str] = NO_UUIDS, trouble: str | None = None
@@ -167,16 +182,24 @@ class Box:
             self.news |= self.switches.begin(model, leaving, now)
         return effects + self.load(model, now)
 
-    def close(self, now: float) -> list[Do]:
-        """Admit nobody, let what runs come to its end, then stop every engine."""
+    def close(self, now: float, *, keep: bool = False) -> list[Do]:
+        """Admit nobody, let what runs come to its end, then stop every engine, or leave them for
+        the next sidecar."""
         self.closing = self.news = True
         self.inventory.claims, self.waits = (), ()
         self.ledger.close(now)
         self.switches.clear()
         effects: list[Do] = []
+        if keep:
+            return effects
         for engine in self.engines.values():
             effects += self._let_go(engine, now, "the sidecar is shutting down")
         return effects
+
+    def wrote(self, trouble: str | None) -> None:
+        """Which engines run, for whoever comes after us; `trouble`: why that could not be done."""
+        self.news |= trouble != self.trouble
+        self.trouble = trouble
 
     def found(self, obstacles: Mapping[str, Exit], now: float) -> list[Do]:
         """A look at the files has shown what cannot be started."""

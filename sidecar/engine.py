@@ -37,6 +37,14 @@ class Model:
     elsewhere: bool = False  # its process stands for one that we cannot see, as `docker run` does
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """An engine that an earlier sidecar has left here."""
+
+    booking: Bytes
+    serves: bool
+
+
 @dataclass(slots=True)
 class Engine:
     """One model's engine, now or last time."""

@@ -15,7 +15,7 @@ import structlog
 from pydantic import TypeAdapter
 
 from sidecar.estimate import Measured
-from sidecar.replace import replace
+from sidecar.whole_file import write
 
 log = structlog.get_logger()
 
@@ -67,6 +67,6 @@ class Journal:
         """Not synced: what a power cut takes is measured again."""
         models = {id: Entry(digest, measured[id]) for id, digest in self._digests.items()}
         try:
-            replace(self._path, _PAGE.dump_json(Page(models=models), indent=1))
+            write(self._path, _PAGE.dump_json(Page(models=models), indent=1))
         except OSError as error:
             log.warning("the journal cannot be written", error=str(error))

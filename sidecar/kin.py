@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -36,11 +36,15 @@ class _Seen:
 
 
 class Kin:
-    """Of the launches whose marks begin with `mark`. `known`: those that are surely of them."""
+    """Of the launches whose marks begin with `mark`, but for those with the marks `but`. `known`:
+    those that are surely of them."""
 
-    def __init__(self, mark: str, known: Iterable[Identity]) -> None:
+    def __init__(
+        self, mark: str, known: Iterable[Identity] = (), but: Collection[str] = ()
+    ) -> None:
         assert mark, "an empty mark would be borne by every engine of this machine"
         self._mark = f"\0{MARK}={mark}".encode()
+        self._but = tuple(f"\0{MARK}={other}\0".encode() for other in but)
         self._first = frozenset(known)
         self._known = set(self._first)
         self._not_ours: set[Identity] = set()  # another user's now: no signal of ours reaches them
@@ -108,7 +112,8 @@ class Kin:
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return False
         try:
-            return self._mark in b"\0" + os.read(file, _LARGEST_ENVIRONMENT)
+            text = b"\0" + os.read(file, _LARGEST_ENVIRONMENT)
+            return self._mark in text and not any(other in text for other in self._but)
         except ProcessLookupError:
             return False
         finally:

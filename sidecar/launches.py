@@ -7,7 +7,7 @@ One small JSON file in the state folder, replaced whole at each start, readiness
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from sidecar.identity import Identity
 from sidecar.memory import Bytes
-from sidecar.replace import replace
+from sidecar.whole_file import write
 
 log = structlog.get_logger()
 
@@ -29,8 +29,9 @@ class Launched:
     process: Identity
     port: int
     booking: Bytes
-    digest: str  # of how it was started
+    digest: str  # of what it was started for (launcher.py)
     serves: bool = False  # it was ready, and nobody has told it to go
+    stop_command: tuple[str, ...] = ()  # before the polite signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +52,30 @@ class Launches:
         self._now = dict(self._read())
         self.trouble: str | None = None
 
-    def read(self) -> Mapping[str, Launched]:
-        """By model: those that run, or ran when the last sidecar was killed."""
+    def left(self) -> Mapping[str, Launched]:
+        """By model: those that are written down, of an earlier sidecar at first."""
         return dict(self._now)
 
-    def note(self, model: str, launched: Launched | None) -> None:
-        """None: it is gone."""
-        if self._now.get(model) == launched:
+    def began(self, model: str, launched: Launched) -> None:
+        self._note({**self._now, model: launched})
+
+    def serves(self, model: str, serves: bool) -> None:
+        """Whether it may be taken over. Of one that is not written down there is nothing to say."""
+        if model in self._now:
+            self._note({**self._now, model: replace(self._now[model], serves=serves)})
+
+    def ended(self, model: str) -> None:
+        self._note({other: it for other, it in self._now.items() if other != model})
+
+    def _note(self, now: dict[str, Launched]) -> None:
+        if now == self._now:
             return
-        self._now.pop(model, None)
-        if launched is not None:
-            self._now[model] = launched
+        self._now = now
         try:
-            replace(self._path, _PAGE.dump_json(_Page(launches=self._now), indent=1))
+            write(self._path, _PAGE.dump_json(_Page(launches=now), indent=1))
             self.trouble = None
         except OSError as error:
-            self.trouble = error.strerror or str(error)
-            log.warning("which engines run cannot be written down", error=self.trouble)
+            self.trouble = f"which engines run cannot be written down: {error.strerror or error}"
 
     def _read(self) -> Mapping[str, Launched]:
         try:

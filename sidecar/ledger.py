@@ -65,6 +65,10 @@ class Ledger:
         self._disturb(others)
         self._uses[engine.model.id] = Use(engine, before, alone)
 
+    def adopted(self, engine: Engine) -> None:
+        """It was there before us: what it takes can be told of its processes only."""
+        self._uses[engine.model.id] = Use(engine, before={}, alone=False)
+
     def ended(self, engine: Engine, now: float) -> bool:
         """Its process is gone. True if its memory must be waited for."""
         use = self._uses[engine.model.id]

@@ -29,6 +29,8 @@ class Fact(Enum):
     """What can happen to an engine."""
 
     WANTED = auto()  # the planner gives it its room
+    ADOPTED = auto()  # an earlier sidecar's engine serves on
+    LEFT_BEHIND = auto()  # an earlier sidecar's engine is of no use
     ALIVE = auto()  # the process answers or reports at all
     HEALTHY = auto()  # it can serve
     LET_GO = auto()  # the room is needed, or somebody asked for it
@@ -43,6 +45,8 @@ class Fact(Enum):
 # What the outside world does to an engine. A pair that is not here is an error.
 ON_FACT: dict[tuple[Phase, Fact], Phase] = {
     (IDLE, Fact.WANTED): STARTING,
+    (IDLE, Fact.ADOPTED): READY,
+    (IDLE, Fact.LEFT_BEHIND): STOPPING,
     (STARTING, Fact.ALIVE): STARTING,
     (STARTING, Fact.HEALTHY): READY,
     (STARTING, Fact.LET_GO): STOPPING,
@@ -243,7 +247,7 @@ class Machine:
             yield Spawn()
         elif phase is STOPPING:
             yield Stop()
-        elif phase is READY and came_from is STARTING:
+        elif phase is READY and came_from is not SWITCHING:
             self.ready_at = self.last_used = now
             self.failures = 0
 

@@ -40,9 +40,10 @@ class Log:
     """The file that a process writes to, read as it grows; its last lines stay in memory.
 
     `secret` is taken out of them: some servers print their settings, keys too, when they start.
+    `whole`: what is in the file already is news, too.
     """
 
-    def __init__(self, path: Path, secret: str | None = None) -> None:
+    def __init__(self, path: Path, secret: str | None = None, *, whole: bool = False) -> None:
         self.path = path
         self._secret = secret
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
@@ -50,7 +51,7 @@ class Log:
         self._rest = b""
         self._closed = False
         self._read = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._at = os.lseek(self._read, 0, os.SEEK_END)
+        self._at = 0 if whole else os.lseek(self._read, 0, os.SEEK_END)
 
     def poll(self) -> list[str]:
         """The lines that came since the last call, of a flood the newest."""

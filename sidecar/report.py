@@ -218,6 +218,7 @@ def _problems(box: Box, seen: Memory) -> tuple[str, ...]:
     problems += [f"{id}: {obstacle.how}" for id, obstacle in box.inventory.obstacles.items()]
     problems += [f"preload: there was no room for {id}" for id in box.inventory.left_out]
     problems += map(str, box.ledger.lost)
+    problems += [box.trouble] if box.trouble else []
     return tuple(problems) + ((seen.problem,) if seen.problem else ())
 
 

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 import httpx
 import structlog
 
-from sidecar import diagnosis, obstacles, port
+from sidecar import diagnosis, health, obstacles
 from sidecar.engines import reports
 from sidecar.engines.launch import Launch
+from sidecar.identity import Identity
 from sidecar.machine import Exit, Fact
 from sidecar.process import Log, Process
 from sidecar.state import MARK
@@ -46,8 +47,10 @@ class Listener(Protocol):
 
 
 class Runner:
+    """`log`, `fifo`: the files of this launch."""
+
     def __init__(
-        self, launch: Launch, log: Path, fifo: Path, tell: Listener, health: httpx.AsyncClient
+        self, launch: Launch, log: Path, fifo: Path, tell: Listener, http: httpx.AsyncClient
     ) -> None:
         self.launch = launch
         self.process: Process | None = None
@@ -55,27 +58,59 @@ class Runner:
         self._log: Log | None = None
         self._fifo = fifo if launch.fifo else None
         self._tell = tell
-        self._health = health
+        self._http = http
+        self._group: asyncio.TaskGroup | None = None  # while it lives
         self._tasks: list[asyncio.Task[None]] = []
+        self._failure: Exit | None = None  # why there is no process
         self._told_to_go = False
         self._ready = False
-        self._ours = launch.elsewhere  # whether the port is known to be our engine's
+        self._is_left = False  # to the next sidecar
+
+    def spawn(self) -> None:
+        """What keeps it from starting is told by `run`."""
+        env = {**inherited(), **self.launch.env}
+        self._failure = obstacles.of_launch(self.launch, env)
+        if self._failure is not None:
+            return
+        try:
+            self._log = Log(self._log_path, self.launch.key)
+            if self._fifo is not None:
+                os.mkfifo(self._fifo, 0o600)
+            self.process = Process.spawn(
+                self.launch.argv, env, self._log_path, self._fifo, env[MARK]
+            )
+        except OSError as error:
+            self._failure = diagnosis.could_not_start(self.launch.argv[0], error)
+
+    def adopt(self, process: Process, *, serves: bool) -> None:
+        """One that runs already. OSError if its log cannot be read."""
+        self.process, self._ready = process, serves
+        self._log = Log(self._log_path, self.launch.key, whole=True)
 
     def tail(self, lines: int) -> tuple[str, ...]:
         """The last lines of the process's output."""
         return self._log.tail(lines) if self._log else ()
 
     @property
+    def identity(self) -> Identity | None:
+        """Of its process; None if it could not start."""
+        return None if self.process is None else self.process.identity
+
+    @property
+    def has_ended(self) -> bool:
+        return self.process is None or self.process.exited.done()
+
+    @property
     def leader(self) -> int | None:
         """The process that leads the engine's session, while it runs; None where it only stands
         for one elsewhere: what `docker run` takes is not what its container takes."""
-        if self.process is None or self.process.exited.done() or self.launch.elsewhere:
+        if self.process is None or self.has_ended or self.launch.elsewhere:
             return None
         return self.process.pid
 
     def stop(self, *, force: bool) -> None:
         self._told_to_go = True
-        if self.process is None or self.process.exited.done():
+        if self._group is None or self.process is None or self.has_ended:
             return
         if force:
             self.process.signal(force=True)
@@ -86,51 +121,41 @@ class Runner:
         else:
             self.process.signal(force=False)
 
+    def leave(self) -> None:
+        """To the next sidecar: our end is not the engine's."""
+        self._is_left = True
+
     async def run(self) -> None:
         """Ends when the process has ended and `Fact.EXITED` has been told."""
         try:
-            exit = self._spawn() or await self._live()
+            exit = self._failure or await self._live()
         finally:
             if self._log is not None:
                 self._log.close()
-            if self._fifo is not None:
+            if self._fifo is not None and not self._is_left:
                 self._fifo.unlink(missing_ok=True)
         self._tell.saw(Fact.EXITED, exit)
-
-    def _spawn(self) -> Exit | None:
-        """None if the process runs; else why it does not."""
-        launch = self.launch
-        if self._told_to_go:
-            return Exit("crashed", "told to go before it had started")
-        env = {**inherited(), **launch.env}
-        obstacle = obstacles.of_launch(launch, env)
-        if obstacle is not None:
-            return obstacle
-        try:
-            self._log = Log(self._log_path, launch.key)
-            if self._fifo is not None:
-                os.mkfifo(self._fifo, 0o600)
-            self.process = Process.spawn(launch.argv, env, self._log_path, self._fifo, env[MARK])
-        except OSError as error:
-            return diagnosis.could_not_start(launch.argv[0], error)
-        return None
 
     async def _live(self) -> Exit:
         assert self.process is not None
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._begin(self._follow_log())
-                if self.launch.health is not None:
-                    self._begin(self._poll_health(self.launch.health))
+                if not self.launch.reports:
+                    self._begin(self._poll_health())
+                if self._told_to_go:  # it was adopted to that end
+                    self.stop(force=False)
                 # Shielded: a cancelled future would pass for a process that has ended.
                 code = await asyncio.shield(self.process.exited)
                 for task in self._tasks:
                     task.cancel()
         finally:
-            self.process.signal(force=True)  # nothing of ours outlives a failure in here
+            if not self._is_left:  # nothing of ours outlives a failure in here
+                self.process.signal(force=True)
         return diagnosis.diagnose(code, self.tail(diagnosis.LINES_TOLD))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        assert self._group is not None
         self._tasks.append(self._group.create_task(work))
 
     async def _run_stop_command(self) -> None:
@@ -167,7 +192,7 @@ class Runner:
             lines = self._log.poll()
             if lines:
                 self._tell.sign_of_life()
-            if self.launch.health is None:
+            if self.launch.reports:
                 for line in lines:
                     self._read_report(line)
             await asyncio.sleep(POLL_LOG_WHEN_READY if self._ready else POLL)
@@ -183,33 +208,19 @@ class Runner:
                     self.stop(force=False)
                 self._tell.saw(Fact.HEALTHY)
 
-    async def _poll_health(self, path: str) -> None:
+    async def _poll_health(self) -> None:
         """The key goes to the port only once it is known to be our engine's."""
-        began = asyncio.get_running_loop().time()
+        assert self.process is not None
+        began, ours = asyncio.get_running_loop().time(), False
         while not self._ready:
-            self._ours = self._ours or self._listens()
-            if self._ours and (healthy := await self._is_healthy(path)) is not None:
+            ours = ours or health.listens(self.launch, self.process.pid)
+            healthy = await health.says(self.launch, self._http, HEALTH_TIMEOUT) if ours else None
+            if healthy is not None:
                 self._tell.saw(Fact.ALIVE)
                 if healthy:
                     self._ready = True
                     self._tell.saw(Fact.HEALTHY)
             await asyncio.sleep(pause(began))
-
-    def _listens(self) -> bool:
-        assert self.process is not None
-        return port.answers(self.launch.port) and port.belongs_to(
-            self.process.pid, self.launch.port
-        )
-
-    async def _is_healthy(self, path: str) -> bool | None:
-        """None when there is no answer."""
-        url = f"http://127.0.0.1:{self.launch.port}{path}"
-        headers = {"authorization": f"Bearer {self.launch.key}"}
-        try:
-            answer = await self._health.get(url, headers=headers, timeout=HEALTH_TIMEOUT)
-        except httpx.HTTPError:
-            return None
-        return answer.is_success
 
 
 def pause(began: float) -> float:

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote
 
@@ -34,8 +35,6 @@ class StateFolder:
             holder = os.pread(self._lock, 32, 0).decode().strip()
             os.close(self._lock)
             raise Held(f"{path} is in use by the sidecar with pid {holder}") from None
-        for left in (path / "fifos").iterdir():  # by a sidecar that was killed
-            left.unlink()
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
@@ -58,12 +57,20 @@ class StateFolder:
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
 
     def log(self, model: str, launch: str) -> Path:
-        """A new file for one launch; those of the model's earlier launches go."""
+        """Of one launch; those of the model's other launches go."""
         name = quote(model, safe="")
+        path = self.path / "logs" / f"{name},{launch}.log"  # no model's id has a comma
         with contextlib.suppress(OSError):  # an old log that stays is no reason not to start
             for old in (self.path / "logs").glob(f"{name},*.log"):
-                old.unlink(missing_ok=True)
-        return self.path / "logs" / f"{name},{launch}.log"  # no model's id has a comma
+                if old != path:
+                    old.unlink(missing_ok=True)
+        return path
+
+    def keep_fifos(self, launches: Collection[str]) -> None:
+        """Of these launches; the others are of engines that are gone."""
+        for fifo in (self.path / "fifos").iterdir():
+            if fifo.name not in launches:
+                fifo.unlink()
 
     def fifo(self, launch: str) -> Path:
         return self.path / "fifos" / launch

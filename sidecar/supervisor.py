@@ -10,41 +10,35 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import httpx
 import structlog
 
 from shared.alarm import Alarm
 from shared.demand import Demand
-from shared.status import Phase, Status
+from shared.status import SERVING, ModelStatus, Phase, Status
 from shared.watch import Watch
-from sidecar import gpus, memory, port
+from sidecar import memory
+from sidecar.adoption import Found
 from sidecar.box import Box
 from sidecar.catalogue import Known
 from sidecar.config import SidecarConfig
-from sidecar.engine import Do, Refusal
-from sidecar.engines import command, embedded, llama_cpp
-from sidecar.engines.launch import Given, Launch
+from sidecar.engine import Do, Left, Refusal
+from sidecar.engines.launch import Launch
 from sidecar.gpu import MemoryReader
 from sidecar.journal import Journal
 from sidecar.lookout import Lookout
 from sidecar.machine import Exit, Fact, Spawn
-from sidecar.memory import Bytes, Memory
+from sidecar.memory import Memory
 from sidecar.plan import Rules
 from sidecar.report import report
-from sidecar.runner import Runner
-from sidecar.state import MARK, StateFolder
+from sidecar.runners import Runners
+from sidecar.state import StateFolder
 
+GONE_WITHIN = 5.0  # seconds after the force; what does not end then never may
 COALESCE = 0.1  # seconds: in-flight counts, expiry and memory go out at most this often
-
-PRESETS = {
-    "command": command.launch,
-    "embedded": embedded.launch,
-    "llama.cpp": llama_cpp.launch,
-}
 
 log = structlog.get_logger()
 
@@ -85,7 +79,10 @@ class Supervisor:
         folder: StateFolder,
         reader: MemoryReader,
         seen: Memory,
+        runners: Runners,
+        left: Mapping[str, Found],
     ) -> None:
+        """`left`: by model, the engines that an earlier sidecar has left running."""
         self.known = known
         self.box = Box(
             name,
@@ -104,11 +101,13 @@ class Supervisor:
         self._journal = Journal(folder.path / "journal.json", digests)
         self.box.recall(self._journal.read())
         self._supply(seen)
-        self.status: Watch[Status] = Watch(report(self.box, seen, time.monotonic(), time.time()))
-        self._folder = folder
         self._lookout = Lookout(reader, seen, known)
         self.box.inventory.obstacles = self._lookout.obstacles()
-        self._runners: dict[str, Runner] = {}  # the last one of each model, running or not
+        self._runners = runners
+        self._adopted = [runners.adopt(id, it, _Told(self, id)) for id, it in left.items()]
+        here = {id: Left(it.launched.booking, it.serves) for id, it in left.items()}
+        self._effects = self.box.adopt(here, time.monotonic())
+        self.status: Watch[Status] = Watch(report(self.box, seen, time.monotonic(), time.time()))
         self._problems: set[str] = set()  # that were logged
         self._alarm = Alarm(self._tick)
         self._later: asyncio.TimerHandle | None = None
@@ -116,37 +115,44 @@ class Supervisor:
     # Its life.
 
     async def run(self) -> None:
-        """Until cancelled. Engines that still run then are ended by force."""
-        async with httpx.AsyncClient(trust_env=False) as self._health:
-            try:
-                async with asyncio.TaskGroup() as self._tasks:
-                    watching = self._lookout.watch_memory(
-                        lambda: self._leaders().values(), self._looked
-                    )
-                    self._tasks.create_task(self._lookout.watch_files(self._found))
-                    self._tasks.create_task(watching)
-                    self._looked(self._lookout.seen)
-            finally:
-                self._alarm.cancel()
-                if self._later is not None:
-                    self._later.cancel()
+        """Until cancelled. Engines that still run then are ended by force, unless they are left
+        to the next sidecar."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                watching = self._lookout.watch_memory(
+                    lambda: self._runners.leaders.values(), self._looked
+                )
+                self._tasks.create_task(self._lookout.watch_files(self._found))
+                self._tasks.create_task(watching)
+                for runner in self._adopted:
+                    self._tasks.create_task(runner.run())
+                self._act(self._effects)
+                self._looked(self._lookout.seen)
+        finally:
+            self._alarm.cancel()
+            if self._later is not None:
+                self._later.cancel()
 
-    async def close(self, patience: float, hurry: asyncio.Event) -> None:
-        """Admit nobody, wait `patience` seconds for what runs, then stop the engines.
+    async def close(self, patience: float, hurry: asyncio.Event, *, keep: bool = False) -> None:
+        """Admit nobody, wait `patience` seconds for what runs, then stop the engines, or leave
+        them to the next sidecar (`keep`). `hurry` ends the wait.
 
-        Returns when no engine is left. `hurry` ends them at once.
+        Returns when no engine is left, or when one does not end whatever is done.
         """
-        self._act(self.box.close(time.monotonic()))
-        drained = asyncio.ensure_future(self._until_no_engine_is_left())
+        self._act(self.box.close(time.monotonic(), keep=keep))
+        over = asyncio.ensure_future(self._until_all(_is_unused if keep else _is_gone))
         hurried = asyncio.ensure_future(hurry.wait())
         try:
             await asyncio.wait(
-                {drained, hurried}, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                {over, hurried}, timeout=patience, return_when=asyncio.FIRST_COMPLETED
             )
-            for runner in self._runners.values():
-                runner.stop(force=True)
-            await drained
+            if keep:
+                self._runners.leave()
+            else:
+                self._runners.force()
+                await asyncio.wait({over}, timeout=GONE_WITHIN)
         finally:
+            over.cancel()
             hurried.cancel()
             self.status.close()
 
@@ -167,7 +173,7 @@ class Supervisor:
             raise Refused(refusal, self.box.boot, self.box.seq)
         self._publish_soon()
         try:
-            yield self._runners[model].launch
+            yield self._runners.launch(model)
         finally:
             self._act(self.box.release(model, began, time.monotonic()))
 
@@ -175,7 +181,7 @@ class Supervisor:
         """Where the model's engine is, for a look that counts as no use of it. Raises Refused."""
         if not self.box.engines[model].machine.serves:
             raise Refused("not_ready", self.box.boot, self.box.seq)
-        return self._runners[model].launch
+        return self._runners.launch(model)
 
     def load(self, model: str) -> None:
         self._act(self.box.load(model, time.monotonic()))
@@ -188,7 +194,7 @@ class Supervisor:
 
     def log_tail(self, model: str, lines: int) -> tuple[str, ...]:
         """The last lines of the model's engine, or of its last one."""
-        return self._runners[model].tail(lines) if model in self._runners else ()
+        return self._runners.tail(model, lines)
 
     # What follows.
 
@@ -196,10 +202,12 @@ class Supervisor:
         """Do what the core says, show what has changed, and see to the next deadline."""
         for do in effects:
             if isinstance(do.effect, Spawn):
-                runner = self._runners[do.model] = self._runner(do.model, do.booking)
+                told, there = _Told(self, do.model), self._lookout.seen.gpus
+                runner = self._runners.start(do.model, do.booking, there, told)
                 self._tasks.create_task(runner.run())
             else:
-                self._runners[do.model].stop(force=do.effect.force)
+                self._runners.stop(do.model, force=do.effect.force)
+        self.box.wrote(self._runners.trouble)
         if self.box.news:
             self.publish()
         else:
@@ -215,28 +223,12 @@ class Supervisor:
         engines = self.box.engines.items()
         self._journal.write({id: engine.history.measured for id, engine in engines})
 
-    def _runner(self, model: str, booking: Bytes) -> Runner:
-        id = secrets.token_hex(8)
-        launch, told = self._launch(model, id, booking), _Told(self, model)
-        log, fifo = self._folder.log(model, id), self._folder.fifo(id)
-        return Runner(launch, log, fifo, told, self._health)
-
-    def _launch(self, model: str, id: str, booking: Bytes) -> Launch:
-        known = self.known[model]
-        seen = gpus.visible(booking, self._lookout.seen.gpus, on_host=known.model.need.on_host)
-        env = {**seen, **known.config.env, MARK: self._folder.mark(id)}
-        given = Given(known.context, port.free(), self._folder.key(id), env)
-        return PRESETS[known.facts.engine](known.config, given)
-
     def _tick(self) -> None:
         self._act(self.box.tick(time.monotonic()))
 
-    def _leaders(self) -> dict[str, int]:
-        return {id: pid for id, runner in self._runners.items() if (pid := runner.leader)}
-
     def _looked(self, seen: Memory) -> None:
         self._supply(seen)
-        self._act(self.box.looked(seen, self._leaders(), time.monotonic()))
+        self._act(self.box.looked(seen, self._runners.leaders, time.monotonic()))
 
     def _supply(self, seen: Memory) -> None:
         capacity, uuids = memory.capacity(seen, self._memory_limit), memory.uuids(seen)
@@ -245,9 +237,9 @@ class Supervisor:
     def _found(self, obstacles: Mapping[str, Exit]) -> None:
         self._act(self.box.found(obstacles, time.monotonic()))
 
-    async def _until_no_engine_is_left(self) -> None:
+    async def _until_all(self, hold: Callable[[ModelStatus], bool]) -> None:
         async for status in self.status:
-            if all(model.phase is Phase.IDLE for model in status.models):
+            if all(map(hold, status.models)):
                 return
 
     # What is shown.
@@ -267,6 +259,7 @@ class Supervisor:
         self._problems = set(status.problems)
         for model in status.models:
             if model.phase is not before[model.id]:
+                self._runners.note(model.id, serves=model.phase in SERVING)
                 self._log_phase(model.id, before[model.id], model.phase)
 
     def _publish_soon(self) -> None:
@@ -285,3 +278,11 @@ class Supervisor:
             because=engine.because,
             error=failure.message if failure else None,
         )
+
+
+def _is_gone(model: ModelStatus) -> bool:
+    return model.phase is Phase.IDLE
+
+
+def _is_unused(model: ModelStatus) -> bool:
+    return model.in_flight == 0

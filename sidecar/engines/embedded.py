@@ -21,4 +21,5 @@ def launch(model: ModelConfig, given: Given) -> Launch:
         silence=model.silence_timeout,
         file=model.path,
         fifo=True,
+        reports=True,
     )

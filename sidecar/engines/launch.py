@@ -48,7 +48,8 @@ class Launch:
     file: Path | None = None  # without which there is no use in starting
     fifo: bool = False  # its stdin is a FIFO that it holds open itself
     stop_line: bytes = b""  # into the FIFO of a ready engine, before the polite signal
-    health: str | None = None  # polled until 2xx; None: the engine reports in its log
+    health: str = "/health"  # 2xx: it can serve
+    reports: bool = False  # in its log, how far its load is and that it can serve
     stop_command: Sequence[str] = ()  # before the polite signal
 
     @property

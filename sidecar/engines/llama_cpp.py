@@ -27,6 +27,7 @@ def launch(model: ModelConfig, given: Given) -> Launch:
         silence=model.silence_timeout,
         file=model.path,
         fifo=True,
+        reports=True,
         stop_line=STOP_LINE,
     )
 

@@ -195,6 +195,22 @@ def dies_while_it_drains_and_leaves_memory_behind() -> None:
     )
 
 
+def serves_on_under_the_next_sidecar() -> None:
+    engine = Machine(LIMITS, 0.0)
+    assert engine.saw(Fact.ADOPTED, 5) == []
+    assert (engine.phase, engine.step, engine.deadline) == (READY, None, math.inf)
+    assert (engine.ready_at, engine.last_used) == (5, 5)
+    assert engine.admit(1, 6)
+
+
+def is_of_no_use_to_the_next_sidecar() -> None:
+    engine = Machine(LIMITS, 0.0)
+    assert engine.saw(Fact.LEFT_BEHIND, 5) == [Stop()]
+    assert (engine.phase, engine.step, engine.deadline) == (STOPPING, Step.STOPPING, 15)
+    assert engine.saw(Fact.EXITED, 6) == []
+    assert (engine.phase, engine.failure) == (IDLE, None)
+
+
 def runs_out_of_memory_and_is_tried_once_more() -> None:
     engine = machine(Fact.WANTED)
     assert engine.saw(Fact.RAN_OUT, 5) == []
@@ -223,6 +239,8 @@ LIVES = (
     dies_while_it_serves_and_leaves_memory_behind,
     dies_while_it_drains_and_leaves_memory_behind,
     runs_out_of_memory_and_is_tried_once_more,
+    serves_on_under_the_next_sidecar,
+    is_of_no_use_to_the_next_sidecar,
 )
 
 
@@ -419,6 +437,7 @@ class Walk:
             possible &= NEXT_OF_THE_LIVING if self.alive else {Fact.LET_GO, Fact.FREED}
         fact = self.chance.choice(sorted(possible, key=lambda fact: fact.value))
         draining = self.machine.phase is SWITCHING and fact is not Fact.OVERDUE
+        self.alive |= fact in (Fact.ADOPTED, Fact.LEFT_BEHIND)
         effects = self.machine.saw(fact, self.now, CRASH)
         if fact in ENDS:
             self.alive = False

@@ -297,8 +297,10 @@ async def test_an_engine_never_outlives_its_supervision(tmp_path: Path) -> None:
     )
     async with httpx.AsyncClient(trust_env=False, verify=False) as http:
         runner = Runner(launch, tmp_path / "log", tmp_path / "fifo", Facts(), http)
+        runner.spawn()
         supervision = asyncio.ensure_future(runner.run())
         process = await until(lambda: runner.process)
+        await asyncio.sleep(0)  # it has begun
         supervision.cancel()
         await asyncio.wait({supervision})
         assert await asyncio.wait_for(process.exited, 5) == -signal.SIGKILL
@@ -313,6 +315,7 @@ async def test_the_process_of_an_engine_leads_it_unless_the_engine_is_elsewhere(
     async with httpx.AsyncClient(trust_env=False, verify=False) as http:
         runner = Runner(launch, tmp_path / "log", tmp_path / "fifo", Facts(), http)
         assert runner.leader is None
+        runner.spawn()
         supervision = asyncio.ensure_future(runner.run())
         process = await until(lambda: runner.process)
         assert runner.leader == (None if stop_command else process.pid)

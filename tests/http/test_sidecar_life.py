@@ -1,7 +1,6 @@
 """A sidecar from its start to its end: what it refuses to start with, and how it goes."""
 
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Program, children_of, frames, free_port, until
+from tests.harness import Program, frames, until
 from tests.http.boxes import CHAT, box, config, echo, fake
 
 SLOW = ("--tokens", "20", "--tokens-per-second", "40")
@@ -24,20 +23,6 @@ def program(tmp: Path, text: str) -> Program:
 
 
 # What it does not start with.
-
-
-async def test_a_second_sidecar_on_the_same_folder_is_refused_with_the_holders_pid(
-    tmp_path: Path,
-) -> None:
-    models = {"a": echo()}
-    async with box(tmp_path, models) as it:
-        text = f"listen: 127.0.0.1:{free_port()}\n{config(tmp_path, models)}"
-        async with program(tmp_path, text) as second:
-            assert await second.wait() == 2
-        assert f"pid {it.server.program.pid}" in second.log()
-        assert "Traceback" not in second.log()
-        await it.load("a")
-        await it.unload("a")
 
 
 async def test_a_config_with_problems_tells_all_of_them_and_starts_nothing(tmp_path: Path) -> None:
@@ -145,25 +130,3 @@ async def test_a_load_under_way_is_stopped_too(tmp_path: Path) -> None:
         it.server.program.terminate()
         assert await it.server.program.wait() == 0
     assert it.journal("loads", "sigterm")
-
-
-async def test_a_killed_sidecar_leaves_its_folder_to_the_next(tmp_path: Path) -> None:
-    async with box(tmp_path, {"a": echo()}) as it:
-        it.server.program.kill()
-        await it.server.program.wait()
-    async with box(tmp_path, {"a": echo()}) as it:
-        await it.load("a")
-        await it.unload("a")
-
-
-# What it survives.
-
-
-async def test_a_state_folder_that_vanishes_fails_a_load_and_nothing_else(tmp_path: Path) -> None:
-    async with box(tmp_path, {"a": echo(), "b": echo()}) as it:
-        await it.load("a")
-        shutil.rmtree(tmp_path / "state")
-        error = await it.fail("b")
-        assert error["code"] == "load_failed"
-        assert (await it.ask("a")).status_code == 200
-        assert len(children_of(it.server.program.pid)) == 1

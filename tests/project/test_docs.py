@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -27,8 +28,11 @@ from sidecar import catalogue
 from sidecar.app import make_app as make_sidecar
 from sidecar.config import SidecarConfig
 from sidecar.gpu import MemoryReader, SystemMemory
+from sidecar.launcher import Launcher
+from sidecar.launches import Launches
 from sidecar.memory import Host, Memory
 from sidecar.proxy import EngineProxy
+from sidecar.runners import Runners
 from sidecar.state import StateFolder
 from sidecar.supervisor import Supervisor
 from tests import documented
@@ -145,13 +149,17 @@ def sidecar_app(tmp_path: Path) -> Iterator[Starlette]:
         {"models": {"one": {"engine": "command", "command": ("true",)}}}
     )
     folder = StateFolder(tmp_path)
+    known = catalogue.read(config)
+    launcher, launches = Launcher(known, folder), Launches(folder.path)
     supervisor = Supervisor(
         name="box",
         config=config,
-        known=catalogue.read(config),
+        known=known,
         folder=folder,
         reader=MemoryReader(SystemMemory()),
         seen=Memory(Host(total=1, used=0, free=1)),
+        runners=Runners(folder, launcher, launches, httpx.AsyncClient()),
+        left={},
     )
     yield make_sidecar((), supervisor, EngineProxy(supervisor), nothing)
     folder.close()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def replace(path: Path, text: bytes) -> None:
+def write(path: Path, text: bytes) -> None:
     """For its owner only. Not synced: what these files tell need not outlive a power cut.
     OSError if it cannot be written."""
     new = path.with_suffix(".new")
