@@ -45,7 +45,7 @@ def test_the_key_reaches_an_engine_by_its_environment_only() -> None:
 
 def test_a_program_is_asked_for_its_health_and_its_silence_is_limited() -> None:
     big = launched("command: [prog], health: /ready, silence_timeout: 7s")
-    assert (big.health, big.silence, big.fifo) == ("/ready", 7.0, False)
+    assert (big.health, big.silence, big.fifo, big.reports) == ("/ready", 7.0, False, False)
 
 
 def test_only_an_engine_with_a_stop_command_may_live_elsewhere() -> None:

@@ -68,7 +68,7 @@ def test_the_key_reaches_it_by_its_environment_only() -> None:
 def test_it_reports_its_load_and_is_not_polled() -> None:
     big = launched("silence_timeout: 7s")
     assert "LLAMA_SERVER_ROUTER_PORT" in big.env
-    assert (big.health, big.fifo, big.silence) == (None, True, 7.0)
+    assert (big.reports, big.fifo, big.silence) == (True, True, 7.0)
 
 
 def test_it_ends_by_a_line_once_it_is_ready() -> None:
