@@ -21,7 +21,7 @@ from shared.alarm import Alarm
 from shared.demand import Demand
 from shared.status import Phase, Status
 from shared.watch import Watch
-from sidecar import gpus, memory, port
+from sidecar import diagnosis, gpus, memory, port
 from sidecar.box import Box
 from sidecar.catalogue import Known
 from sidecar.config import SidecarConfig
@@ -170,6 +170,19 @@ class Supervisor:
             yield self._runners[model].launch
         finally:
             self._act(self.box.release(model, began, time.monotonic()))
+
+    def answered(self, model: str) -> None:
+        """A request of its has got its whole answer."""
+        self.box.engines[model].machine.answered()
+
+    def stalled(self, model: str, launch: Launch) -> None:
+        """That launch has requests, and has said nothing to any of them for as long as it may."""
+        runner = self._runners[model]
+        if runner.launch is not launch or not self.box.engines[model].machine.serves:
+            return  # it goes already
+        said = f"said nothing for {launch.silence:g} s to any of its requests"
+        stall = Exit("stalled", said, runner.tail(diagnosis.LINES_TOLD))
+        self._act(self.box.saw(model, Fact.STALLED, time.monotonic(), stall))
 
     def look(self, model: str) -> Launch:
         """Where the model's engine is, for a look that counts as no use of it. Raises Refused."""
