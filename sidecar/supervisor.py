@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import httpx
 import structlog
 
-from shared.alarm import Alarm
 from shared.demand import Demand
+from shared.heart import DUE, Heart, Undecided
 from shared.status import Phase, Status
 from shared.watch import Watch
 from sidecar import diagnosis, gpus, memory, port
@@ -39,6 +39,8 @@ from sidecar.runner import Runner
 from sidecar.state import MARK, StateFolder
 
 COALESCE = 0.1  # seconds: in-flight counts, expiry and memory go out at most this often
+MEMORY, FILES = "looks at memory", "looks at the models' files"
+LOOKS_WITHIN = 10.0  # seconds: both looks are made every second, and a driver may take two more
 
 PRESETS = {
     "command": command.launch,
@@ -65,12 +67,12 @@ class _Told:
     model: str
 
     def saw(self, fact: Fact, exit: Exit | None = None) -> None:
-        now = time.monotonic()
-        self.supervisor._act(self.supervisor.box.saw(self.model, fact, now, exit))
+        it = self.supervisor
+        it._decide(lambda now: it.box.saw(self.model, fact, now, exit))
 
     def progressed(self, value: float) -> None:
-        now = time.monotonic()
-        self.supervisor._act(self.supervisor.box.progressed(self.model, value, now))
+        it = self.supervisor
+        it._decide(lambda now: it.box.progressed(self.model, value, now))
 
     def sign_of_life(self) -> None:
         self.supervisor.box.sign_of_life(self.model, time.monotonic())
@@ -110,7 +112,7 @@ class Supervisor:
         self.box.inventory.obstacles = self._lookout.obstacles()
         self._runners: dict[str, Runner] = {}  # the last one of each model, running or not
         self._problems: set[str] = set()  # that were logged
-        self._alarm = Alarm(self._tick)
+        self.heart = Heart(self._tick)
         self._later: asyncio.TimerHandle | None = None
 
     # Its life.
@@ -119,6 +121,7 @@ class Supervisor:
         """Until cancelled. Engines that still run then are ended by force."""
         async with httpx.AsyncClient(trust_env=False) as self._health:
             try:
+                self.heart.start()
                 async with asyncio.TaskGroup() as self._tasks:
                     watching = self._lookout.watch_memory(
                         lambda: self._leaders().values(), self._looked
@@ -127,7 +130,7 @@ class Supervisor:
                     self._tasks.create_task(watching)
                     self._looked(self._lookout.seen)
             finally:
-                self._alarm.cancel()
+                self.heart.stop()
                 if self._later is not None:
                     self._later.cancel()
 
@@ -205,6 +208,11 @@ class Supervisor:
 
     # What follows.
 
+    def _decide(self, told: Callable[[float], list[Do]], about: str = DUE) -> None:
+        """What a task of ours has seen: it goes on, even if that cannot be decided now."""
+        with suppress(Undecided), self.heart.deciding(about):
+            self._act(told(time.monotonic()))
+
     def _act(self, effects: list[Do]) -> None:
         """Do what the core says, show what has changed, and see to the next deadline."""
         for do in effects:
@@ -217,7 +225,7 @@ class Supervisor:
             self.publish()
         else:
             self._publish_soon()
-        self._alarm.set(self.box.deadline(time.monotonic()))
+        self.heart.alarm.set(self.box.deadline(time.monotonic()))
         if self.box.ledger.is_awaited:
             self._lookout.hurry()
         if self.box.learned:  # last: those who wait hear of it before the disk does
@@ -248,15 +256,17 @@ class Supervisor:
         return {id: pid for id, runner in self._runners.items() if (pid := runner.leader)}
 
     def _looked(self, seen: Memory) -> None:
+        self.heart.saw(MEMORY, LOOKS_WITHIN)
         self._supply(seen)
-        self._act(self.box.looked(seen, self._leaders(), time.monotonic()))
+        self._decide(lambda now: self.box.looked(seen, self._leaders(), now), MEMORY)
 
     def _supply(self, seen: Memory) -> None:
         capacity, uuids = memory.capacity(seen, self._memory_limit), memory.uuids(seen)
         self.box.supplied(capacity, uuids, seen.trouble)
 
     def _found(self, obstacles: Mapping[str, Exit]) -> None:
-        self._act(self.box.found(obstacles, time.monotonic()))
+        self.heart.saw(FILES, LOOKS_WITHIN)
+        self._decide(lambda now: self.box.found(obstacles, now), FILES)
 
     async def _until_no_engine_is_left(self) -> None:
         async for status in self.status:
