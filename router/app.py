@@ -32,6 +32,7 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> App:
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[None]:
+        dispatch.start()
         log.info("ready", listen=str(config.listen), boxes=[s.url for s in config.sidecars])
         try:
             yield

@@ -16,12 +16,15 @@ from router.dispatch import Dispatch
 from router.peer import bearer
 from shared import sse
 from shared.demand import TTL, Demand
+from shared.heart import Undecided
 from shared.status import Catalogue, Status
 
 HEARTBEATS_MISSED = 6.0  # seconds of silence: three heartbeats
 ANSWER = 5.0  # seconds for a short answer of the control plane
 FIRST_RETRY, LAST_RETRY = 0.1, 5.0  # seconds, doubling
 OFF = "it cannot be reached, as it may be: it is optional"  # no cause for alarm
+# Seconds: longer than any of a box's two tasks waits for its box, answers and pauses together.
+WITHIN = 30.0
 HEALTHY = 10.0  # seconds of events after which the next loss is a new one
 
 log = structlog.get_logger()
@@ -66,6 +69,7 @@ class BoxClient:
         loop, delay = asyncio.get_running_loop(), FIRST_RETRY
         while True:
             began, silent = loop.time(), False
+            self._dispatch.heart.saw(f"events of {self._url}", WITHIN)
             try:
                 await self._events()
                 why = OFF if self._optional else "it ended the stream of events"
@@ -75,8 +79,11 @@ class BoxClient:
                 silent = isinstance(error, httpx.TimeoutException)
                 is_off = self._optional and isinstance(error, httpx.TransportError)
                 why = OFF if is_off else str(error) or type(error).__name__
+            except Undecided:  # it may have said what was not understood: all is heard anew
+                self._boot, why = "", "this router has a fault: its log and /healthz say more"
             self._failed("events", why)
-            self._dispatch.lost(self._url, why, silent=silent)
+            with contextlib.suppress(Undecided):
+                self._dispatch.lost(self._url, why, silent=silent)
             if loop.time() - began > HEALTHY:
                 delay = FIRST_RETRY
             await asyncio.sleep(delay * random.uniform(0.5, 1))
@@ -94,6 +101,7 @@ class BoxClient:
             self._changed.set()
             decoder = sse.Decoder()
             async for chunk in response.aiter_raw():
+                self._dispatch.heart.saw(f"events of {self._url}", WITHIN)
                 for event in decoder.feed(chunk):
                     await self._hear(Status.from_json(event.data))
 
@@ -113,11 +121,20 @@ class BoxClient:
         what changes meanwhile goes in the next."""
         while True:
             repeat_at = asyncio.get_running_loop().time() + TTL / 3
-            self._told = self._dispatch.line.demand_key(self._url)
-            await self._put()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(repeat_at):
-                    await self._until_told_is_old()
+            about = f"demand for {self._url}"
+            self._dispatch.heart.saw(about, WITHIN)
+            try:
+                with self._dispatch.heart.deciding(about):
+                    await self._tell_demand(repeat_at)
+            except Undecided:
+                await asyncio.sleep(TTL / 3)
+
+    async def _tell_demand(self, repeat_at: float) -> None:
+        self._told = self._dispatch.line.demand_key(self._url)
+        await self._put()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(repeat_at):
+                await self._until_told_is_old()
 
     async def _until_told_is_old(self) -> None:
         while self._told == self._dispatch.line.demand_key(self._url):

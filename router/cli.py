@@ -76,6 +76,9 @@ def look(arguments: argparse.Namespace) -> probe.Verdict:
     codes = []
     try:
         with client(arguments.key) as http:
+            health = http.get(f"{url}/healthz")
+            if health.status_code == 503:
+                return probe.unwell(url, health.text)
             for path, read in probe.READERS.items():
                 answer = http.get(f"{url}{path}")
                 if answer.is_success:

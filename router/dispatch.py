@@ -19,8 +19,8 @@ from router.queue import Ticket
 from router.round import Round
 from router.story import Tell
 from router.wheel import Wheel
-from shared.alarm import Alarm
 from shared.errors import SwapyardError
+from shared.heart import Heart
 from shared.interrupt import Interrupt
 from shared.status import Catalogue, Status
 from shared.watch import Watch
@@ -147,7 +147,7 @@ class Dispatch:
         self._all_heard = asyncio.Event()
         self._idle = asyncio.Event()  # nobody waits and nobody is served
         self._idle.set()
-        self._alarm = Alarm(self._tick)
+        self.heart = Heart(self._tick)
         self.wheel = Wheel()
         self._round = Round(self._tell_of_news)
         self._watchers: dict[str, Callable[[], None]] = {}
@@ -165,8 +165,11 @@ class Dispatch:
         hurried.cancel()
         idle.cancel()
 
+    def start(self) -> None:
+        self.heart.start()
+
     def stop(self) -> None:
-        self._alarm.cancel()
+        self.heart.stop()
         self._round.cancel()
 
     def place(self, model: str, priority: int, size: int, tenant: str) -> Place:
@@ -193,18 +196,20 @@ class Dispatch:
     # What boxes say.
 
     def knows(self, box: str, catalogue: Catalogue) -> None:
-        self._heard(self.line.knows(box, catalogue, time.monotonic()))
+        self._heard(f"events of {box}", lambda now: self.line.knows(box, catalogue, now))
 
     def heard(self, box: str, status: Status) -> None:
-        self._heard(self.line.heard(box, status, time.monotonic()))
+        self._heard(f"events of {box}", lambda now: self.line.heard(box, status, now))
         if self.line.all_heard():
             self._all_heard.set()
 
     def lost(self, box: str, why: str, *, silent: bool = False) -> None:
-        self._heard(self.line.lost(box, time.monotonic(), why, silent))
+        self._heard(f"loss of {box}", lambda now: self.line.lost(box, now, why, silent))
 
-    def _heard(self, effects: list[Effect]) -> None:
-        self.act(effects)
+    def _heard(self, about: str, decide: Callable[[float], list[Effect]]) -> None:
+        """Raises Undecided."""
+        with self.heart.deciding(about):
+            self.act(decide(time.monotonic()))
         self.hearings.set(self.hearings.value + 1)
 
     def watch_demand(self, box: str, changed: Callable[[], None]) -> None:
@@ -231,7 +236,7 @@ class Dispatch:
         if touched := self.line.take_touched():
             for box in touched & self._watchers.keys():
                 self._watchers[box]()
-        self._alarm.set(self.line.deadline(time.monotonic()))
+        self.heart.alarm.set(self.line.deadline(time.monotonic()))
 
     def _tell_of_news(self, id: str) -> None:
         place = self._places.get(id)

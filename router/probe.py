@@ -153,6 +153,11 @@ def unreachable(url: str, why: str) -> Verdict:
     return Verdict(State.CRITICAL, f"{url} cannot be reached: {why}")
 
 
+def unwell(url: str, why: str) -> Verdict:
+    """By its own word: it answers, and does not decide."""
+    return Verdict(State.CRITICAL, f"{url} is not well: {why}")
+
+
 def no_answer_of_ours(url: str) -> Verdict:
     return Verdict(State.UNKNOWN, f"{url} answers, but not as swapyard does")
 

@@ -21,6 +21,11 @@ class Alarm:
         self._looks_at = math.inf  # when the timer fires
         self._handle: asyncio.TimerHandle | None = None
 
+    @property
+    def at(self) -> float:
+        """The moment; infinity: none."""
+        return self._at
+
     def set(self, at: float) -> None:
         """A moment that has passed is now; infinity is never."""
         self._at = at

@@ -8,8 +8,8 @@ dirty is closed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import math
+from typing import Any, Protocol
 
 import httptools
 
@@ -20,13 +20,22 @@ READ = 32 * 2**10  # bytes of one read
 LARGEST_HEAD = 64 * 2**10  # bytes before an answer's body, or behind it
 
 
-class Connection(asyncio.BufferedProtocol):
-    """`released(connection, good)` is called when it has no exchange any more: `good` if it may
-    serve another one. `buffer` may be shared: it is read at once whenever it was filled."""
+class Server(Protocol):
+    """Whom a connection leads to."""
 
-    def __init__(self, buffer: memoryview, released: Callable[[Connection, bool], None]) -> None:
+    def released(self, connection: Connection, good: bool) -> None:
+        """It has no exchange any more; `good`: it may serve another one."""
+
+    def heard_since(self, moment: float) -> bool:
+        """On whichever connection."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """`buffer` may be shared: it is read at once whenever it was filled."""
+
+    def __init__(self, buffer: memoryview, server: Server) -> None:
         self._buffer = buffer
-        self._released = released
+        self._server = server
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None  # asyncio's or uvloop's
         self._parser = httptools.HttpResponseParser(self)
@@ -53,6 +62,13 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes."""
         size: int = self._transport.get_write_buffer_size()
         return size
+
+    @property
+    def last_heard(self) -> float:
+        """When something came of the answer, by the loop's clock; minus infinity if nothing did."""
+        if self._paused:  # there is more than we take
+            return self._loop.time()
+        return self._heard_at if self.heard else -math.inf
 
     # One exchange.
 
@@ -89,7 +105,12 @@ class Connection(asyncio.BufferedProtocol):
             self.idle_since = self._loop.time()
         else:
             self.abort()
-        self._released(self, good)
+        self._server.released(self, good)
+
+    def give_up(self, limit: float) -> None:
+        """Its server says nothing to anybody: whoever asked need not wait for their own limit."""
+        if self._response is not None:
+            self._response.end(Silent(limit, to_all=True))
 
     def abort(self) -> None:
         if self._timer is not None:
@@ -134,7 +155,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._good = False
         if self._response is None:
-            self._released(self, False)
+            self._server.released(self, False)
             return
         if error is None and self._response.status and not self._response.framed:
             self._response.end()
@@ -208,9 +229,9 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._paused:  # the silence is ours
             self._heard_at = self._loop.time()
-        limit = self._limit()
-        if limit is not None and self._loop.time() >= self._heard_at + limit:
-            response.end(Silent(limit))
+        limit, now = self._limit(), self._loop.time()
+        if limit is not None and now >= self._heard_at + limit:
+            response.end(Silent(limit, to_all=not self._server.heard_since(now - limit)))
         self._watch_silence()
 
 

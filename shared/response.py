@@ -26,11 +26,13 @@ class BrokenOff(WireError):
 
 
 class Silent(WireError):
-    """Nothing came for `limit` seconds."""
+    """Nothing came for `limit` seconds; `to_all`: nor did it on any other connection to that
+    server."""
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, *, to_all: bool) -> None:
         super().__init__(f"nothing came for {limit:g} s")
         self.limit = limit
+        self.to_all = to_all
 
 
 class Source(Protocol):

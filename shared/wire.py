@@ -8,7 +8,9 @@ time, and what is asked here (an answer of a model) changes nothing.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
@@ -71,8 +73,7 @@ class Pool:
     def __init__(self, keepalive: float) -> None:
         self._keepalive = keepalive
         self._buffer = memoryview(bytearray(READ))  # of all connections: each read is used at once
-        self._open: set[Connection] = set()
-        self._idle: dict[Origin, dict[Connection, None]] = {}  # of each, the newest last
+        self._servers: dict[Origin, _Server] = {}  # while there are connections to them
         self._sweep: asyncio.TimerHandle | None = None
 
     async def send(
@@ -104,62 +105,75 @@ class Pool:
             raise broken from None
         return await _exchange(connection, *asked)
 
+    def give_up(self, origin: Origin, limit: float) -> None:
+        """A server that has said nothing for `limit` seconds, to anybody: whatever it was asked
+        ends with Silent."""
+        if (server := self._servers.get(origin)) is not None:
+            for connection in list(server.open):
+                connection.give_up(limit)
+
     def close(self) -> None:
         """End every connection."""
         if self._sweep is not None:
             self._sweep.cancel()
-        for connection in list(self._open):
-            connection.abort()
+        for server in list(self._servers.values()):
+            for connection in list(server.open):
+                connection.abort()
 
     # Connections.
 
     def _kept(self, origin: Origin) -> Connection | None:
         """The one that was used last, so that the others grow old."""
-        kept, oldest = self._idle.get(origin), self._now() - self._keepalive
-        while kept:
-            connection, _ = kept.popitem()
+        server, oldest = self._servers.get(origin), self._now() - self._keepalive
+        while server is not None and server.idle:
+            connection, _ = server.idle.popitem()
             if connection.idle_since > oldest:
                 return connection
             connection.abort()
         return None
 
     async def _connect(self, origin: Origin, limit: float) -> Connection:
-        def made() -> Connection:
-            return Connection(self._buffer, partial(self._released, origin))
+        server = self._server(origin)
 
+        def made() -> Connection:
+            return Connection(self._buffer, server)
+
+        server.connecting += 1
         try:
             async with asyncio.timeout(limit):
                 _, connection = await asyncio.get_running_loop().create_connection(
                     made, origin.host, origin.port, ssl=origin.tls
                 )
+            server.open.add(connection)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             said = str(error) or f"no connection within {limit:g} s"
             raise ConnectFailed(said) from None
-        self._open.add(connection)
+        finally:
+            server.connecting -= 1
+            server.forget_if_gone()
         return connection
 
-    def _released(self, origin: Origin, connection: Connection, good: bool) -> None:
-        kept = self._idle.setdefault(origin, {})
-        if good and self._keepalive and len(kept) < MAX_IDLE:
-            kept[connection] = None
-            self._sweep_later()
-            return
-        connection.abort()
-        kept.pop(connection, None)
-        self._open.discard(connection)
-        if not kept:
-            del self._idle[origin]
+    def _server(self, origin: Origin) -> _Server:
+        server = self._servers.get(origin)
+        if server is None:
+            keeps = self._sweep_later if self._keepalive else None
+            forget = partial(self._servers.pop, origin, None)
+            server = self._servers[origin] = _Server(keeps, forget)
+        return server
+
+    def _kept_by_all(self) -> list[Connection]:
+        return [connection for server in self._servers.values() for connection in server.idle]
 
     def _sweep_later(self) -> None:
         if self._sweep is None:
-            ages = [connection.idle_since for kept in self._idle.values() for connection in kept]
+            ages = [connection.idle_since for connection in self._kept_by_all()]
             when = min(ages) + self._keepalive
             self._sweep = asyncio.get_running_loop().call_at(when, self._close_the_old)
 
     def _close_the_old(self) -> None:
         self._sweep = None
         oldest = self._now() - self._keepalive
-        idle = [connection for kept in self._idle.values() for connection in kept]
+        idle = self._kept_by_all()
         for connection in idle:
             if connection.idle_since <= oldest:
                 connection.abort()  # which releases it
@@ -168,6 +182,42 @@ class Pool:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+class _Server:
+    """The connections to one server. `keeps` is called when one is kept for another exchange; None:
+    none is. `forget`: there is none any more."""
+
+    __slots__ = ("_forget", "_heard_at", "_keeps", "connecting", "idle", "open")
+
+    def __init__(self, keeps: Callable[[], None] | None, forget: Callable[[], object]) -> None:
+        self._keeps = keeps
+        self._forget = forget
+        self.open: set[Connection] = set()
+        self.idle: dict[Connection, None] = {}  # of those, the newest last
+        self.connecting = 0
+        self._heard_at = -math.inf  # in an exchange that is over
+
+    def released(self, connection: Connection, good: bool) -> None:
+        """Told again of one that is gone, it is none of ours any more."""
+        if connection not in self.open:
+            return
+        self._heard_at = max(self._heard_at, connection.last_heard)
+        if good and self._keeps is not None and len(self.idle) < MAX_IDLE:
+            self.idle[connection] = None
+            self._keeps()
+            return
+        connection.abort()
+        self.idle.pop(connection, None)
+        self.open.discard(connection)
+        self.forget_if_gone()
+
+    def heard_since(self, moment: float) -> bool:
+        return self._heard_at > moment or any(c.last_heard > moment for c in self.open)
+
+    def forget_if_gone(self) -> None:
+        if not self.open and not self.connecting:
+            self._forget()
 
 
 def request_head(

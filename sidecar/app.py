@@ -62,14 +62,14 @@ class _Endpoints:
     # Probes.
 
     async def healthz(self, request: Request) -> Response:
-        return PlainTextResponse("ok\n")
+        return _told(self._supervisor.heart.trouble)
 
     async def readyz(self, request: Request) -> Response:
-        closing = self._supervisor.box.closing
-        return PlainTextResponse("shutting down\n" if closing else "ok\n", 503 if closing else 200)
+        closing = "shutting down" if self._supervisor.box.closing else None
+        return _told(closing or self._supervisor.heart.trouble)
 
     async def metrics(self, request: Request) -> Response:
-        body, content_type = exposition(self._supervisor.status.value)
+        body, content_type = exposition(self._supervisor.status.value, self._supervisor.heart.lag)
         return Response(body, media_type=content_type)
 
     # What is.
@@ -141,6 +141,10 @@ class _Endpoints:
         if problem is not None:
             raise DoesNotFit(problem)
         return model
+
+
+def _told(trouble: str | None) -> Response:
+    return PlainTextResponse(f"{trouble or 'ok'}\n", 503 if trouble else 200)
 
 
 def _json(body: bytes, status: int = 200) -> Response:

@@ -36,6 +36,7 @@ class Fact(Enum):
     LET_GO = auto()  # the room is needed, or somebody asked for it
     KEPT = auto()  # the room is not needed after all
     OVERDUE = auto()  # the deadline of its phase has passed
+    STALLED = auto()  # it has requests, and says nothing to any of them
     EXITED = auto()  # the process is gone
     ENDED = auto()  # the process is gone, and its memory is not back yet
     RAN_OUT = auto()  # its load ran out of memory, and is tried once more
@@ -55,11 +56,13 @@ ON_FACT: dict[tuple[Phase, Fact], Phase] = {
     (STARTING, Fact.ENDED): STOPPING,
     (STARTING, Fact.RAN_OUT): STOPPING,
     (READY, Fact.LET_GO): SWITCHING,
+    (READY, Fact.STALLED): STOPPING,
     (READY, Fact.EXITED): IDLE,
     (READY, Fact.ENDED): STOPPING,
     (SWITCHING, Fact.KEPT): READY,
     (SWITCHING, Fact.LET_GO): SWITCHING,
     (SWITCHING, Fact.OVERDUE): STOPPING,
+    (SWITCHING, Fact.STALLED): STOPPING,  # what says nothing does not drain
     (SWITCHING, Fact.EXITED): IDLE,
     (SWITCHING, Fact.ENDED): STOPPING,
     (STOPPING, Fact.ALIVE): STOPPING,  # its last report crossed our signal
@@ -87,8 +90,8 @@ FIRST_STEP: dict[Phase, str | None] = {
     STOPPING: Step.STOPPING,
 }
 
-# From the third failed load in a row, each further one waits twice as long (llama.cpp's and
-# Kubernetes' crash loops: 10 s, doubling, 300 s at most). Integers: these never overflow.
+# From the third failed load or stall in a row, each further one waits twice as long (llama.cpp's
+# and Kubernetes' crash loops: 10 s, doubling, 300 s at most). Integers: these never overflow.
 FAILURES_FORGIVEN = 2
 FIRST_BACKOFF = 10
 LONGEST_BACKOFF = 300
@@ -127,9 +130,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why the engine is not there. `code` is `load_failed` or `engine_died`."""
+    """Why the engine is not there."""
 
-    code: Literal["load_failed", "engine_died"]
+    code: Literal["load_failed", "engine_died", "engine_stalled"]
     cause: Cause
     message: str
     at: float
@@ -138,7 +141,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended, told with `Fact.EXITED` or `Fact.ENDED`."""
+    """How a process ended, told with `Fact.EXITED` or `Fact.ENDED`, or why it must, with
+    `Fact.STALLED`."""
 
     cause: Cause
     how: str  # "exited with code 1"
@@ -157,8 +161,11 @@ class Machine:
         self.in_flight = 0
         self.failure: Failure | None = None
         self.failures = 0  # failed loads in a row
+        self.stalls = 0  # in a row, without an answer to a request in between
         self.retry_at = now
-        self.died = False  # its last process, which nobody had told to go
+        self.died = (
+            False  # its last process, or it had stalled: how long it took to end tells nothing
+        )
         self.deadline = math.inf
         self._must_be_ready = math.inf
 
@@ -173,9 +180,11 @@ class Machine:
             self.step = Step.AWAITING_READINESS
             self.sign_of_life(now)  # only the first answer is: one may say "loading" for ever
         if fact in ENDS:
-            self.died = phase is not STOPPING
+            self.died = phase is not STOPPING or self._has_stalled
         if fact in (Fact.EXITED, Fact.ENDED):
             self._ended(exit, now)
+        if fact is Fact.STALLED:
+            self._stalled(exit, now)
         if fact is Fact.OVERDUE and phase is STARTING:
             self._never_got_ready(now)
         if fact is Fact.OVERDUE and phase is STOPPING:
@@ -200,6 +209,10 @@ class Machine:
         self.last_used = now
         return list(self._settle(now))
 
+    def answered(self) -> None:
+        """A request has got its whole answer: what stalled before counts no more."""
+        self.stalls = 0
+
     @property
     def serves(self) -> bool:
         """Whether it is up and can be looked at, also while it finishes what it has."""
@@ -217,8 +230,12 @@ class Machine:
 
     def forgive(self, now: float) -> None:
         """Somebody asked by hand: what failed before counts no more."""
-        self.failures = 0
+        self.failures = self.stalls = 0
         self.retry_at = now
+
+    @property
+    def _has_stalled(self) -> bool:
+        return self.failure is not None and self.failure.code == "engine_stalled"
 
     @property
     def load_failed_at(self) -> float:
@@ -261,6 +278,12 @@ class Machine:
         else:  # its last words may be a prompt: they are no part of the message
             self.failure = Failure("engine_died", exit.cause, exit.how, now, exit.log_tail)
 
+    def _stalled(self, stall: Exit | None, now: float) -> None:
+        assert stall is not None, "a stall needs its reason"
+        self.failure = Failure("engine_stalled", stall.cause, stall.how, now, stall.log_tail)
+        self.stalls += 1
+        self.retry_at = now + backoff(self.stalls)
+
     def _never_got_ready(self, now: float) -> None:
         if now >= self._must_be_ready:
             self._load_failed("timeout", f"not ready within {self._limits.start:.0f} s", now)
@@ -277,7 +300,7 @@ class Machine:
 
 
 def backoff(failures: int) -> float:
-    """Seconds before the next try, after so many failed loads in a row."""
+    """Seconds before the next try, after so many failed loads or stalls in a row."""
     if failures <= FAILURES_FORGIVEN:
         return 0.0
     return float(min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failures - FAILURES_FORGIVEN - 1)))

@@ -1,4 +1,5 @@
-"""The newest Status in Prometheus's words. A scrape reads; it never wakes or delays anything."""
+"""The newest Status in Prometheus's words, and how late the program itself is. A scrape reads; it
+never wakes or delays anything."""
 
 from __future__ import annotations
 
@@ -16,19 +17,21 @@ MODEL = ["box", "model"]
 ROW = ["box", "device"]
 
 
-def exposition(status: Status) -> tuple[bytes, str]:
-    """The body of an answer to a scrape, and its content type."""
+def exposition(status: Status, lag: float) -> tuple[bytes, str]:
+    """The body of an answer to a scrape, and its content type. `lag`: of the loop, in seconds."""
     registry = CollectorRegistry()
-    registry.register(_FromStatus(status))
+    registry.register(_FromStatus(status, lag))
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 class _FromStatus(Collector):
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, lag: float) -> None:
         self._status = status
+        self._lag = lag
 
     def collect(self) -> Iterator[Metric]:
         yield self._build()
+        yield self._of_the_loop()
         yield self._phases()
         yield self._of_models("in_flight", "Requests that an engine serves now.")
         yield self._of_models("waiting", "Requests that routers say wait for a model here.")
@@ -40,6 +43,10 @@ class _FromStatus(Collector):
         build = GaugeMetricFamily("swapyard_build_info", "Always 1.", labels=["version"])
         build.add_metric([version("swapyard")], 1)
         return build
+
+    def _of_the_loop(self) -> Metric:
+        said = "How late the event loop was at most, in the last minute."
+        return GaugeMetricFamily("swapyard_loop_lag_seconds", said, value=self._lag)
 
     def _phases(self) -> Metric:
         gauge = GaugeMetricFamily(

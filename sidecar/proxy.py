@@ -2,7 +2,8 @@
 
 The engine's bytes go back untouched. A refusal is a 409 with `X-Swapyard-Refused`; an engine's own
 409 never carries that header. `GET /engines/{model}/slots` only looks at the engine: nothing is
-counted, and of its answer only what `shared/slots.py` lets pass goes on.
+counted, and of its answer only what `shared/slots.py` lets pass goes on. An engine that is silent
+to all its requests has stalled, whatever it says to those who only look.
 """
 
 from __future__ import annotations
@@ -45,9 +46,11 @@ class EngineProxy:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._pool = Pool(ENGINE_KEEPALIVE)
+        self._looks = Pool(ENGINE_KEEPALIVE)
 
     def close(self) -> None:
         self._pool.close()
+        self._looks.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = Answer(send)
@@ -84,10 +87,10 @@ class EngineProxy:
             if scope["query_string"]:
                 target = b"%b?%b" % (target, scope["query_string"])
             with while_client_stays(scope):
-                await self._pass_on(launch, scope, target, body, answer)
+                await self._pass_on(model, launch, scope, target, body, answer)
 
     async def _pass_on(
-        self, launch: Launch, scope: Scope, target: bytes, body: bytes, answer: Answer
+        self, model: str, launch: Launch, scope: Scope, target: bytes, body: bytes, answer: Answer
     ) -> None:
         """One answer of the engine, or the error that it did not give one."""
         origin, ours, deadlines = _way(launch.port, launch.key, launch.silence)
@@ -97,7 +100,11 @@ class EngineProxy:
                 origin, scope["method"].encode(), target, headers, body, deadlines
             ) as response:
                 await _relay(response, answer)
+            self._supervisor.answered(model)
         except Silent as error:
+            if error.to_all:
+                self._supervisor.stalled(model, launch)
+                self._pool.give_up(origin, error.limit)
             await _fail(scope, answer, EngineStalled(error.limit))
         except WireError as error:
             await _fail(scope, answer, _died(error))
@@ -121,7 +128,7 @@ class EngineProxy:
         origin, ours, deadlines = _way(launch.port, launch.key, launch.silence)
         try:
             async with asyncio.timeout(LOOK):
-                with await self._pool.send(
+                with await self._looks.send(
                     origin, b"GET", target, ours, b"", deadlines
                 ) as response:
                     return (

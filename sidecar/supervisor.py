@@ -11,16 +11,16 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
 
-from shared.alarm import Alarm
 from shared.demand import Demand
+from shared.heart import DUE, Heart, Undecided
 from shared.status import SERVING, ModelStatus, Phase, Status
 from shared.watch import Watch
-from sidecar import memory
+from sidecar import diagnosis, memory
 from sidecar.adoption import Found
 from sidecar.box import Box
 from sidecar.catalogue import Known
@@ -39,6 +39,8 @@ from sidecar.state import StateFolder
 
 GONE_WITHIN = 5.0  # seconds after the force; what does not end then never may
 COALESCE = 0.1  # seconds: in-flight counts, expiry and memory go out at most this often
+MEMORY, FILES = "looks at memory", "looks at the models' files"
+LOOKS_WITHIN = 10.0  # seconds: both looks are made every second, and a driver may take two more
 
 log = structlog.get_logger()
 
@@ -59,12 +61,12 @@ class _Told:
     model: str
 
     def saw(self, fact: Fact, exit: Exit | None = None) -> None:
-        now = time.monotonic()
-        self.supervisor._act(self.supervisor.box.saw(self.model, fact, now, exit))
+        it = self.supervisor
+        it._decide(lambda now: it.box.saw(self.model, fact, now, exit))
 
     def progressed(self, value: float) -> None:
-        now = time.monotonic()
-        self.supervisor._act(self.supervisor.box.progressed(self.model, value, now))
+        it = self.supervisor
+        it._decide(lambda now: it.box.progressed(self.model, value, now))
 
     def sign_of_life(self) -> None:
         self.supervisor.box.sign_of_life(self.model, time.monotonic())
@@ -109,7 +111,7 @@ class Supervisor:
         self._effects = self.box.adopt(here, time.monotonic())
         self.status: Watch[Status] = Watch(report(self.box, seen, time.monotonic(), time.time()))
         self._problems: set[str] = set()  # that were logged
-        self._alarm = Alarm(self._tick)
+        self.heart = Heart(self._tick)
         self._later: asyncio.TimerHandle | None = None
 
     # Its life.
@@ -118,6 +120,7 @@ class Supervisor:
         """Until cancelled. Engines that still run then are ended by force, unless they are left
         to the next sidecar."""
         try:
+            self.heart.start()
             async with asyncio.TaskGroup() as self._tasks:
                 watching = self._lookout.watch_memory(
                     lambda: self._runners.leaders.values(), self._looked
@@ -129,7 +132,7 @@ class Supervisor:
                 self._act(self._effects)
                 self._looked(self._lookout.seen)
         finally:
-            self._alarm.cancel()
+            self.heart.stop()
             if self._later is not None:
                 self._later.cancel()
 
@@ -177,6 +180,18 @@ class Supervisor:
         finally:
             self._act(self.box.release(model, began, time.monotonic()))
 
+    def answered(self, model: str) -> None:
+        """A request of its has got its whole answer."""
+        self.box.engines[model].machine.answered()
+
+    def stalled(self, model: str, launch: Launch) -> None:
+        """That launch has requests, and has said nothing to any of them for as long as it may."""
+        if self._runners.launch(model) is not launch or not self.box.engines[model].machine.serves:
+            return  # it goes already
+        said = f"said nothing for {launch.silence:g} s to any of its requests"
+        stall = Exit("stalled", said, self.log_tail(model, diagnosis.LINES_TOLD))
+        self._act(self.box.saw(model, Fact.STALLED, time.monotonic(), stall))
+
     def look(self, model: str) -> Launch:
         """Where the model's engine is, for a look that counts as no use of it. Raises Refused."""
         if not self.box.engines[model].machine.serves:
@@ -198,6 +213,11 @@ class Supervisor:
 
     # What follows.
 
+    def _decide(self, told: Callable[[float], list[Do]], about: str = DUE) -> None:
+        """What a task of ours has seen: it goes on, even if that cannot be decided now."""
+        with suppress(Undecided), self.heart.deciding(about):
+            self._act(told(time.monotonic()))
+
     def _act(self, effects: list[Do]) -> None:
         """Do what the core says, show what has changed, and see to the next deadline."""
         for do in effects:
@@ -212,7 +232,7 @@ class Supervisor:
             self.publish()
         else:
             self._publish_soon()
-        self._alarm.set(self.box.deadline(time.monotonic()))
+        self.heart.alarm.set(self.box.deadline(time.monotonic()))
         if self.box.ledger.is_awaited:
             self._lookout.hurry()
         if self.box.learned:  # last: those who wait hear of it before the disk does
@@ -227,15 +247,17 @@ class Supervisor:
         self._act(self.box.tick(time.monotonic()))
 
     def _looked(self, seen: Memory) -> None:
+        self.heart.saw(MEMORY, LOOKS_WITHIN)
         self._supply(seen)
-        self._act(self.box.looked(seen, self._runners.leaders, time.monotonic()))
+        self._decide(lambda now: self.box.looked(seen, self._runners.leaders, now), MEMORY)
 
     def _supply(self, seen: Memory) -> None:
         capacity, uuids = memory.capacity(seen, self._memory_limit), memory.uuids(seen)
         self.box.supplied(capacity, uuids, seen.trouble)
 
     def _found(self, obstacles: Mapping[str, Exit]) -> None:
-        self._act(self.box.found(obstacles, time.monotonic()))
+        self.heart.saw(FILES, LOOKS_WITHIN)
+        self._decide(lambda now: self.box.found(obstacles, now), FILES)
 
     async def _until_all(self, hold: Callable[[ModelStatus], bool]) -> None:
         async for status in self.status:

@@ -32,13 +32,18 @@ class Fleet:
         return JSONResponse(line.explain(model, time.monotonic()))
 
     async def healthz(self, request: Request) -> Response:
-        return PlainTextResponse("ok\n")
+        return _told(self.dispatch.heart.trouble)
 
     async def readyz(self, request: Request) -> Response:
-        """Ready when at least one box is heard."""
-        if any(box.live for box in self.dispatch.line.boxes.values()):
-            return PlainTextResponse("ok\n")
-        return PlainTextResponse("no box can be reached\n", 503)
+        """Ready when at least one box is heard, and until it shuts down."""
+        return _told(self.dispatch.heart.trouble or self._why_nobody_is_served())
+
+    def _why_nobody_is_served(self) -> str | None:
+        line = self.dispatch.line
+        if line.closing:
+            return "shutting down"
+        heard = any(box.live for box in line.boxes.values())
+        return None if heard else "no box can be reached"
 
     def _boxes(self) -> list[dict[str, Any]]:
         boxes = []
@@ -59,3 +64,7 @@ class Fleet:
             }
             for model, queue in self.dispatch.line.waiting().items()
         ]
+
+
+def _told(trouble: str | None) -> Response:
+    return PlainTextResponse(f"{trouble or 'ok'}\n", 503 if trouble else 200)

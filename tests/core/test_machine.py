@@ -32,6 +32,7 @@ from sidecar.machine import (
 
 LIMITS = Limits(start=100, stall=20, drain=60, stop=10)
 CRASH = Exit("crashed", "exited with code 1", ("loading", "boom", ""), "boom")
+STALL = Exit("stalled", "said nothing for 300 s", ("a line",))
 
 
 def machine(*facts: Fact, now: float = 0.0) -> Machine:
@@ -151,6 +152,27 @@ def dies_while_it_drains() -> None:
     assert engine.release(3) == []
 
 
+def stalls_while_it_serves() -> None:
+    engine = ready(in_flight=2)
+    assert engine.saw(Fact.STALLED, 5, STALL) == [Stop()]
+    assert (engine.phase, engine.step, engine.deadline) == (STOPPING, Step.STOPPING, 15)
+    assert engine.failure is not None
+    assert (engine.failure.code, engine.failure.cause) == ("engine_stalled", "stalled")
+    assert (engine.failure.message, engine.failure.log_tail) == (STALL.how, STALL.log_tail)
+    assert engine.release(6) == []
+    assert engine.saw(Fact.OVERDUE, 15) == [Stop(force=True)]
+    engine.saw(Fact.EXITED, 16, CRASH)
+    assert (engine.phase, engine.failure.cause, engine.retry_at) == (IDLE, "stalled", 5)
+    assert engine.died
+
+
+def stalls_while_it_drains() -> None:
+    engine = ready(in_flight=1)
+    engine.saw(Fact.LET_GO, 1)
+    assert engine.saw(Fact.STALLED, 5, STALL) == [Stop()]
+    assert (engine.phase, engine.in_flight, engine.stalls) == (STOPPING, 1, 1)
+
+
 def waits_for_its_memory() -> None:
     engine = ready()
     engine.saw(Fact.LET_GO, 1)
@@ -234,6 +256,8 @@ LIVES = (
     never_gets_ready,
     dies_while_it_serves,
     dies_while_it_drains,
+    stalls_while_it_serves,
+    stalls_while_it_drains,
     waits_for_its_memory,
     fails_to_load_and_leaves_memory_behind,
     dies_while_it_serves_and_leaves_memory_behind,
@@ -384,6 +408,40 @@ def test_an_exit_that_nobody_asked_for_needs_its_reason() -> None:
         ready().saw(Fact.EXITED, 1)
 
 
+def test_a_stall_needs_its_reason() -> None:
+    with pytest.raises(AssertionError, match="needs its reason"):
+        ready().saw(Fact.STALLED, 1)
+
+
+def stalled(times: int) -> Machine:
+    """So often in a row, the first time at 1."""
+    engine = Machine(LIMITS, 0)
+    for at in range(1, times + 1):
+        engine.saw(Fact.WANTED, at)
+        engine.saw(Fact.HEALTHY, at)
+        engine.saw(Fact.STALLED, at, STALL)
+        engine.saw(Fact.EXITED, at)
+    return engine
+
+
+@pytest.mark.parametrize("times", range(1, 5))
+def test_an_engine_that_stalls_again_and_again_backs_off_although_its_loads_succeed(
+    times: int,
+) -> None:
+    engine = stalled(times)
+    assert (engine.stalls, engine.failures) == (times, 0)
+    assert engine.retry_at == times + backoff(times)
+
+
+def test_one_whole_answer_ends_a_row_of_stalls() -> None:
+    engine = stalled(3)
+    engine.answered()
+    engine.saw(Fact.WANTED, 20)
+    engine.saw(Fact.HEALTHY, 20)
+    engine.saw(Fact.STALLED, 21, STALL)
+    assert (engine.stalls, engine.retry_at) == (1, 21)
+
+
 def test_two_failed_loads_are_forgiven_and_then_the_pause_doubles_up_to_300_s() -> None:
     assert [backoff(n) for n in range(10)] == [0, 0, 0, 10, 20, 40, 80, 160, 300, 300]
     assert backoff(5000) == 300  # a fortnight of failures
@@ -408,6 +466,10 @@ def test_whoever_asks_by_hand_need_not_wait_for_the_next_try() -> None:
     assert engine.retry_at == 21
     engine.forgive(2)
     assert (engine.failures, engine.retry_at) == (0, 2)
+    engine = stalled(3)
+    assert engine.retry_at == 13
+    engine.forgive(4)
+    assert (engine.stalls, engine.retry_at) == (0, 4)
 
 
 # Whatever happens, in whatever order.
@@ -436,7 +498,7 @@ class Walk:
         if self.machine.phase is STOPPING:
             possible &= NEXT_OF_THE_LIVING if self.alive else {Fact.LET_GO, Fact.FREED}
         fact = self.chance.choice(sorted(possible, key=lambda fact: fact.value))
-        draining = self.machine.phase is SWITCHING and fact is not Fact.OVERDUE
+        draining = self.machine.phase is SWITCHING and fact not in (Fact.OVERDUE, Fact.STALLED)
         self.alive |= fact in (Fact.ADOPTED, Fact.LEFT_BEHIND)
         effects = self.machine.saw(fact, self.now, CRASH)
         if fact in ENDS:

@@ -19,6 +19,7 @@ from router.probe import (
     of_sidecar,
     refused,
     unreachable,
+    unwell,
 )
 from shared.status import LoadError, ModelStatus, Phase, Status, Step, Switch
 from tests.core.said import idle, load_error, never_fits, ready, starting, status
@@ -210,6 +211,11 @@ def test_nobody_there_is_critical() -> None:
 
 def test_an_answer_in_another_shape_is_unknown() -> None:
     assert no_answer_of_ours(URL).state is State.UNKNOWN
+
+
+def test_who_says_of_itself_that_it_is_not_well_is_critical() -> None:
+    said = unwell(URL, "a decision is overdue for 9 s\n")
+    assert said.line() == f"CRITICAL - {URL} is not well: a decision is overdue for 9 s"
 
 
 @pytest.mark.parametrize(

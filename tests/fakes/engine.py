@@ -233,13 +233,17 @@ class Engine:
 
     async def _complete(self, path: str, body: Json, writer: asyncio.StreamWriter) -> None:
         manner = misbehaviour.manner_of(self._switches, body)
+        hangs_at = misbehaviour.hangs_at(self._switches, body)
         facts = facts_of(path, body)
         facts |= {"tokens": 0} if manner is None else {"bytes": 0}
         try:
             await asyncio.sleep(self._switches.first_token_seconds)
+            if hangs_at == 0:
+                await asyncio.Event().wait()
             if manner is None:
                 async for facts["tokens"] in self._generate(path, body, writer):
-                    pass
+                    if facts["tokens"] == hangs_at:
+                        await asyncio.Event().wait()
             else:
                 async for facts["bytes"] in misbehaviour.play(manner, writer):
                     pass

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -122,6 +123,13 @@ def add_switches(parser: argparse.ArgumentParser) -> None:
     add("--cuts", type=int, nargs="*", default=(), help="offsets at which the body is cut")
     add("--trickle", action="store_true", help="each byte is a write of its own")
     add("--gzip", action="store_true", help="compressed, though nobody asked for it")
+    add("--hang-at", default="", metavar="prefill|token:N", help="silent from there on, for ever")
+    add(
+        "--zombie-health",
+        default="",
+        metavar="FILE",
+        help="while it is there, only GETs are answered",
+    )
 
 
 def manner_of(switches: argparse.Namespace, body: dict[str, Any]) -> Manner | None:
@@ -130,6 +138,14 @@ def manner_of(switches: argparse.Namespace, body: dict[str, Any]) -> Manner | No
     said = {name: wish.get(name, getattr(switches, name)) for name in Manner._fields}
     manner = Manner(**said)
     return manner if manner.bad_sse or manner.line_bytes or manner.gzip else None
+
+
+def hangs_at(switches: argparse.Namespace, body: dict[str, Any]) -> int | None:
+    """After how many tokens it says no more; None: it ends its answer."""
+    where = str(body.get("fake", {}).get("hang_at", switches.hang_at))
+    if where == "prefill" or os.path.exists(switches.zombie_health):
+        return 0
+    return int(where.removeprefix("token:")) if where else None
 
 
 def body_of(manner: Manner) -> bytes:
