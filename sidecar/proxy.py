@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -25,7 +26,16 @@ from shared.errors import (
     SwapyardError,
 )
 from shared.headers import REQUEST_HEADERS, RESPONSE_HEADERS, Headers, header, only
-from shared.wire import BrokenOff, Deadlines, Origin, Pool, Response, Silent, WireError
+from shared.wire import (
+    BrokenOff,
+    ConnectFailed,
+    Deadlines,
+    Origin,
+    Pool,
+    Response,
+    Silent,
+    WireError,
+)
 from sidecar.engines.launch import Launch
 from sidecar.paths import SLOTS, is_inference, is_look, split
 from sidecar.supervisor import Refused, Supervisor
@@ -33,6 +43,8 @@ from sidecar.supervisor import Refused, Supervisor
 MAX_BODY = 256 * 2**20  # bytes; what clients may send is limited by the router
 # Shorter than the 5 s after which llama.cpp's server and uvicorn (vLLM) close an idle connection.
 ENGINE_KEEPALIVE = 4.0
+# Seconds: the end of an engine's process is seen within milliseconds of that of its port.
+END_SEEN_WITHIN = 1.0
 LOOK = 2.0  # seconds for a look at an engine: those who look (Hermes) wait no longer
 LARGEST_LOOK = 16 * 2**20  # bytes; older engines show every slot's whole prompt
 
@@ -84,10 +96,10 @@ class EngineProxy:
             if scope["query_string"]:
                 target = b"%b?%b" % (target, scope["query_string"])
             with while_client_stays(scope):
-                await self._pass_on(launch, scope, target, body, answer)
+                await self._pass_on(model, launch, scope, target, body, answer)
 
     async def _pass_on(
-        self, launch: Launch, scope: Scope, target: bytes, body: bytes, answer: Answer
+        self, model: str, launch: Launch, scope: Scope, target: bytes, body: bytes, answer: Answer
     ) -> None:
         """One answer of the engine, or the error that it did not give one."""
         origin, ours, deadlines = _way(launch.port, launch.key, launch.silence)
@@ -99,8 +111,19 @@ class EngineProxy:
                 await _relay(response, answer)
         except Silent as error:
             await _fail(scope, answer, EngineStalled(error.limit))
+        except ConnectFailed as error:
+            await self._until_seen_to_have_ended(model)
+            await _fail(scope, answer, _died(error))
         except WireError as error:
             await _fail(scope, answer, _died(error))
+
+    async def _until_seen_to_have_ended(self, model: str) -> None:
+        """An engine that takes no connections any more has mostly just died, and never got the
+        request: it is refused, and served by the next one. Returns if it lives on."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SEEN_WITHIN):
+                async for _ in self._supervisor.status:
+                    self._supervisor.look(model)  # raises Refused
 
     # A look at it.
 

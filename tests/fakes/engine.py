@@ -41,6 +41,7 @@ def read_switches(argv: list[str]) -> argparse.Namespace:
     add("--port", type=int, required=True)
     add("--load-seconds", type=float, default=0.0, help="the port listens meanwhile")
     add("--crash-at", default="", metavar="load|ready|token:N", help="ready: the first 200 is out")
+    add("--crash-with", default="", metavar="SIGNAL", help="SEGV, KILL: instead of exit status 1")
     add("--deaf", action="store_true", help="ignores SIGTERM")
     add("--stall", action="store_true", help="never ready: takes connections, says nothing")
     add("--no-listen", action="store_true", help="never binds its port, yet stays alive")
@@ -137,7 +138,7 @@ class Engine:
         for share in (0.0, 0.25, 0.5, 0.75):
             self._report("loading", {"value": share})
             if share == 0.5 and self._switches.crash_at == "load":
-                self._journal.exit(1, "fake engine: crashed half-way through the load")
+                self._crash("half-way through the load")
             await asyncio.sleep(self._switches.load_seconds / 4)
         self._report("loading", {"value": 1.0})
         self._vram.take(1.0)
@@ -145,6 +146,15 @@ class Engine:
         self._journal.write("ready")
         say("ready")
         self._report("ready", {"n_ctx": 4096})
+
+    def _crash(self, when: str) -> NoReturn:
+        words = f"fake engine: crashed {when}"
+        if self._switches.crash_with:
+            number = signal.Signals[f"SIG{self._switches.crash_with}"]
+            self._journal.write("exit", code=-number)
+            os.write(sys.stderr.fileno(), words.encode() + b"\n")
+            os.kill(os.getpid(), number)
+        self._journal.exit(1, words)
 
     def _report(self, state: str, payload: Json) -> None:
         if self._switches.reports:
@@ -199,7 +209,7 @@ class Engine:
         if path == "/health":
             await send_json(writer, 200, {"status": "ok"})
             if self._switches.crash_at == "ready":
-                self._journal.exit(1, "fake engine: crashed right after it was ready")
+                self._crash("right after it was ready")
         elif path == "/v1/models":
             await send_json(
                 writer, 200, {"object": "list", "data": [{"id": "fake", "object": "model"}]}
@@ -257,8 +267,8 @@ class Engine:
         async for made in self._ticks(body.get("max_tokens")):
             if stream:
                 await send_event(writer, voice.piece(made))
-            if stream and self._switches.crash_at == f"token:{made}":
-                self._journal.exit(1, f"fake engine: crashed after {made} tokens")
+            if self._switches.crash_at == f"token:{made}":
+                self._crash(f"after {made} tokens")
             yield made
         if stream:
             await end_stream(writer, voice, made)
