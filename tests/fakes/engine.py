@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import misbehaviour  # beside this file: it is run as a program
+from vram import Vram
 
 Json = dict[str, Any]
 LOADING = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
@@ -82,29 +83,6 @@ class Journal:
         os._exit(code)
 
 
-class Vram:
-    """What it takes of the fake GPUs, told to the fake NVML (fakeprocesses.h)."""
-
-    def __init__(self, switch: str) -> None:
-        gpu, _, mib = switch.rpartition(":")
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")  # CUDA's default: all; here, one
-        self._gpus = [gpu] if gpu else [seen for seen in visible.split(",") if seen]
-        self._mib = float(mib or 0)
-
-    def take(self, share: float) -> None:
-        if not self._mib or not self._gpus:
-            return
-        each = int(self._mib * share / len(self._gpus))
-        file = os.path.join(self._folder(), str(os.getpid()))
-        with open(f"{file}.draft", "w") as draft:
-            draft.writelines(f"{gpu} {each}\n" for gpu in self._gpus)
-        os.rename(draft.name, file)
-
-    def _folder(self) -> str:
-        with open(os.environ["FAKE_NVML"]) as driver:
-            return next(line.split()[1] for line in driver if line.startswith("processes "))
-
-
 class Engine:
     def __init__(self, switches: argparse.Namespace, journal: Journal) -> None:
         self._switches = switches
@@ -134,18 +112,22 @@ class Engine:
 
     async def _load(self) -> None:
         say("loading model")
-        self._vram.take(0.5)
+        self._take(0.5)
         for share in (0.0, 0.25, 0.5, 0.75):
             self._report("loading", {"value": share})
             if share == 0.5 and self._switches.crash_at == "load":
                 self._crash("half-way through the load")
             await asyncio.sleep(self._switches.load_seconds / 4)
         self._report("loading", {"value": 1.0})
-        self._vram.take(1.0)
+        self._take(1.0)
         self._ready, self.awaits_line = True, self._switches.reports
         self._journal.write("ready")
         say("ready")
         self._report("ready", {"n_ctx": 4096})
+
+    def _take(self, share: float) -> None:
+        if not self._vram.take(share):
+            self._journal.exit(1, "CUDA error: out of memory")
 
     def _crash(self, when: str) -> NoReturn:
         words = f"fake engine: crashed {when}"
