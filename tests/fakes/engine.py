@@ -18,7 +18,8 @@ from collections.abc import AsyncIterator
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-import misbehaviour  # beside this file: it is run as a program
+import floods  # beside this file: it is run as a program
+import misbehaviour
 from vram import Vram
 
 Json = dict[str, Any]
@@ -56,6 +57,7 @@ def read_switches(argv: list[str]) -> argparse.Namespace:
     add("--reports", action="store_true", help="tells its load and ends as llama-server does")
     add("--loses-line", action="store_true", help="reads the line that ends it, and stays")
     add("--vram", default="", metavar="[GPU:]MIB", help="takes it evenly of the GPUs it may see")
+    add("--log-flood", default="", choices=floods.KINDS, help="100 MB/s on stderr, for ever")
     misbehaviour.add_switches(parser)
     switches, others = parser.parse_known_args(argv)
     if others and not switches.reports:  # as llama-server it is given more than it needs to know
@@ -396,6 +398,8 @@ def main() -> NoReturn:
     switches = read_switches(sys.argv[1:])
     journal = Journal(switches.journal)
     engine = Engine(switches, journal)
+    if switches.log_flood:
+        floods.start(switches.log_flood)
 
     def on_sigterm(_signal: int, _frame: FrameType | None) -> None:
         journal.write("sigterm")

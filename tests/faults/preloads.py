@@ -35,3 +35,23 @@ class Clocks:
         """So many seconds from where they would be."""
         with self.file.open("r+b") as file:
             file.write(struct.pack("qq", int(wall), int(monotonic)))
+
+
+@dataclass(frozen=True)
+class Names:
+    library: str
+    file: Path
+
+    @classmethod
+    def made(cls, folder: Path) -> "Names":
+        return cls(compiled("names", folder), folder / "names")
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"LD_PRELOAD": self.library, "RESOLVED_NAMES": str(self.file)}
+
+    def lead(self, name: str, *addresses: str) -> None:
+        """In one step. Nowhere: it cannot be resolved."""
+        draft = self.file.with_suffix(".draft")
+        draft.write_text(" ".join((name, *addresses)) + "\n")
+        draft.rename(self.file)
