@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -26,7 +27,16 @@ from shared.errors import (
     SwapyardError,
 )
 from shared.headers import REQUEST_HEADERS, RESPONSE_HEADERS, Headers, header, only
-from shared.wire import BrokenOff, Deadlines, Origin, Pool, Response, Silent, WireError
+from shared.wire import (
+    BrokenOff,
+    ConnectFailed,
+    Deadlines,
+    Origin,
+    Pool,
+    Response,
+    Silent,
+    WireError,
+)
 from sidecar.engines.launch import Launch
 from sidecar.paths import SLOTS, is_inference, is_look, split
 from sidecar.supervisor import Refused, Supervisor
@@ -34,6 +44,8 @@ from sidecar.supervisor import Refused, Supervisor
 MAX_BODY = 256 * 2**20  # bytes; what clients may send is limited by the router
 # Shorter than the 5 s after which llama.cpp's server and uvicorn (vLLM) close an idle connection.
 ENGINE_KEEPALIVE = 4.0
+# Seconds: the end of an engine's process is seen within milliseconds of that of its port.
+END_SEEN_WITHIN = 1.0
 LOOK = 2.0  # seconds for a look at an engine: those who look (Hermes) wait no longer
 LARGEST_LOOK = 16 * 2**20  # bytes; older engines show every slot's whole prompt
 
@@ -106,8 +118,19 @@ class EngineProxy:
                 self._supervisor.stalled(model, launch)
                 self._pool.give_up(origin, error.limit)
             await _fail(scope, answer, EngineStalled(error.limit))
+        except ConnectFailed as error:
+            await self._until_seen_to_have_ended(model)
+            await _fail(scope, answer, _died(error))
         except WireError as error:
             await _fail(scope, answer, _died(error))
+
+    async def _until_seen_to_have_ended(self, model: str) -> None:
+        """An engine that takes no connections any more has mostly just died, and never got the
+        request: it is refused, and served by the next one. Returns if it lives on."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SEEN_WITHIN):
+                async for _ in self._supervisor.status:
+                    self._supervisor.look(model)  # raises Refused
 
     # A look at it.
 

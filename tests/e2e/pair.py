@@ -43,6 +43,7 @@ async def pair(
     router_yaml: str = "",
     name: str = "box1",
     env: Mapping[str, str] | None = None,
+    router_env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Pair]:
     """`models`: the body of `models:`; `box` and `router_yaml`: further lines of each config;
     `name`: the box's; `env`: of its sidecar."""
@@ -51,7 +52,10 @@ async def pair(
     text = f"box: {name}\nmemory_limit: 1GiB\n{box}\nmodels:\n{models}"
     async with sidecar(tmp / "box", text, env=env) as box1:
         text = f"sidecars: [{{url: '{box1.url}'}}]\n{router_yaml}"
-        async with router(tmp / "router", text) as front, client(front.url, timeout=30) as http:
+        async with (
+            router(tmp / "router", text, env=router_env) as front,
+            client(front.url, timeout=30) as http,
+        ):
             await until_heard(http)
             yield Pair(box1, front, http)
 

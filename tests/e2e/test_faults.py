@@ -1,7 +1,5 @@
 """What clients get when engines, sidecars and clients themselves misbehave: the real pair."""
 
-import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +8,6 @@ import httpx
 
 from tests.e2e.pair import Pair, ask, chat, embedded, fake, pair
 from tests.harness import client, router, sidecar, until
-
-
-def journal(path: Path, event: str) -> list[dict[str, Any]]:
-    """What the fake engine has noted."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [entry for line in lines if (entry := json.loads(line))["event"] == event]
 
 
 async def test_a_missing_file_is_told_to_all_who_wait_with_its_cause(tmp_path: Path) -> None:
@@ -27,48 +19,6 @@ async def test_a_missing_file_is_told_to_all_who_wait_with_its_cause(tmp_path: P
         answer = await both.http.post("/v1/chat/completions", json=chat("nowhere", stream=False))
         assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")
         assert answer.json()["error"]["cause"] == "file_missing"
-
-
-async def test_an_engine_that_exits_while_loading_is_told_to_all_at_once_with_its_last_lines(
-    tmp_path: Path,
-) -> None:
-    notes = tmp_path / "notes"
-    crash = fake("crash", "--load-seconds", "0.3", "--crash-at", "load", "--journal", str(notes))
-    async with pair(tmp_path, crash) as both:
-        told: list[Any] = []
-        heard: list[float] = []
-
-        async def wait_for_it() -> None:
-            told.append(await ask(both.http, chat("crash")))
-            heard.append(time.monotonic())
-
-        async with anyio.create_task_group() as group:
-            for _ in range(3):
-                group.start_soon(wait_for_it)
-        died = journal(notes, "exit")[0]["at"]
-        assert max(heard) - died < 1.0
-        for one in told:
-            assert one.error["cause"] == "crashed"
-            assert one.error["log_tail"]
-        assert len(journal(notes, "started")) == 1  # nobody asked again: it was tried once
-
-
-async def test_a_load_that_stalls_is_given_up_and_said_so(tmp_path: Path) -> None:
-    async with pair(tmp_path, fake("frozen", "--stall", more=", stall_timeout: 300ms")) as both:
-        told = await ask(both.http, chat("frozen"))
-        assert told.error is not None
-        assert told.error["cause"] == "stalled"
-
-
-async def test_an_engine_that_dies_in_mid_answer_ends_the_stream_with_an_error(
-    tmp_path: Path,
-) -> None:
-    async with pair(tmp_path, fake("dying", "--crash-at", "token:3")) as both:
-        told = await ask(both.http, chat("dying"))
-        assert told.text == "tok0 tok1 tok2"
-        assert told.error is not None
-        assert told.error["code"] == "engine_died"
-        assert not told.done
 
 
 async def test_requests_wait_for_a_sidecar_that_restarts(tmp_path: Path) -> None:

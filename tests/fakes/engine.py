@@ -18,8 +18,10 @@ from collections.abc import AsyncIterator
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-import hostile  # beside this file, which is run as a program
+import floods  # beside this file: it is run as a program
+import hostile
 import misbehaviour
+from vram import Vram
 
 Json = dict[str, Any]
 LOADING = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
@@ -42,6 +44,7 @@ def read_switches(argv: list[str]) -> argparse.Namespace:
     add("--port", type=int, required=True)
     add("--load-seconds", type=float, default=0.0, help="the port listens meanwhile")
     add("--crash-at", default="", metavar="load|ready|token:N", help="ready: the first 200 is out")
+    add("--crash-with", default="", metavar="SIGNAL", help="SEGV, KILL: instead of exit status 1")
     add("--deaf", action="store_true", help="ignores SIGTERM")
     add("--stall", action="store_true", help="never ready: takes connections, says nothing")
     add("--no-listen", action="store_true", help="never binds its port, yet stays alive")
@@ -56,6 +59,7 @@ def read_switches(argv: list[str]) -> argparse.Namespace:
     add("--loses-line", action="store_true", help="reads the line that ends it, and stays")
     add("--vram", default="", metavar="[GPU:]MIB", help="takes it evenly of the GPUs it may see")
     hostile.add_switches(parser)
+    add("--log-flood", default="", choices=floods.KINDS, help="100 MB/s on stderr, for ever")
     misbehaviour.add_switches(parser)
     switches, others = parser.parse_known_args(argv)
     if others and not switches.reports:  # as llama-server it is given more than it needs to know
@@ -81,29 +85,6 @@ class Journal:
             os.write(sys.stderr.fileno(), last_words.encode() + b"\n")
         self.write("exit", code=code)
         os._exit(code)
-
-
-class Vram:
-    """What it takes of the fake GPUs, told to the fake NVML (fakeprocesses.h)."""
-
-    def __init__(self, switch: str) -> None:
-        gpu, _, mib = switch.rpartition(":")
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")  # CUDA's default: all; here, one
-        self._gpus = [gpu] if gpu else [seen for seen in visible.split(",") if seen]
-        self._mib = float(mib or 0)
-
-    def take(self, share: float) -> None:
-        if not self._mib or not self._gpus:
-            return
-        each = int(self._mib * share / len(self._gpus))
-        file = os.path.join(self._folder(), str(os.getpid()))
-        with open(f"{file}.draft", "w") as draft:
-            draft.writelines(f"{gpu} {each}\n" for gpu in self._gpus)
-        os.rename(draft.name, file)
-
-    def _folder(self) -> str:
-        with open(os.environ["FAKE_NVML"]) as driver:
-            return next(line.split()[1] for line in driver if line.startswith("processes "))
 
 
 class Engine:
@@ -135,18 +116,31 @@ class Engine:
 
     async def _load(self) -> None:
         say("loading model")
-        self._vram.take(0.5)
+        self._take(0.5)
         for share in (0.0, 0.25, 0.5, 0.75):
             self._report("loading", {"value": share})
             if share == 0.5 and self._switches.crash_at == "load":
-                self._journal.exit(1, "fake engine: crashed half-way through the load")
+                self._crash("half-way through the load")
             await asyncio.sleep(self._switches.load_seconds / 4)
         self._report("loading", {"value": 1.0})
-        self._vram.take(1.0)
+        self._take(1.0)
         self._ready, self.awaits_line = True, self._switches.reports
         self._journal.write("ready")
         say("ready")
         self._report("ready", {"n_ctx": 4096})
+
+    def _take(self, share: float) -> None:
+        if not self._vram.take(share):
+            self._journal.exit(1, "CUDA error: out of memory")
+
+    def _crash(self, when: str) -> NoReturn:
+        words = f"fake engine: crashed {when}"
+        if self._switches.crash_with:
+            number = signal.Signals[f"SIG{self._switches.crash_with}"]
+            self._journal.write("exit", code=-number)
+            os.write(sys.stderr.fileno(), words.encode() + b"\n")
+            os.kill(os.getpid(), number)
+        self._journal.exit(1, words)
 
     def _report(self, state: str, payload: Json) -> None:
         if self._switches.reports:
@@ -203,7 +197,7 @@ class Engine:
             if self._switches.stops_itself:
                 hostile.freeze()
             if self._switches.crash_at == "ready":
-                self._journal.exit(1, "fake engine: crashed right after it was ready")
+                self._crash("right after it was ready")
         elif path == "/v1/models":
             await send_json(
                 writer, 200, {"object": "list", "data": [{"id": "fake", "object": "model"}]}
@@ -265,8 +259,8 @@ class Engine:
         async for made in self._ticks(body.get("max_tokens")):
             if stream:
                 await send_event(writer, voice.piece(made))
-            if stream and self._switches.crash_at == f"token:{made}":
-                self._journal.exit(1, f"fake engine: crashed after {made} tokens")
+            if self._switches.crash_at == f"token:{made}":
+                self._crash(f"after {made} tokens")
             yield made
         if stream:
             await end_stream(writer, voice, made)
@@ -412,6 +406,8 @@ def main() -> NoReturn:
     switches = read_switches(sys.argv[1:])
     journal = Journal(switches.journal)
     engine = Engine(switches, journal)
+    if switches.log_flood:
+        floods.start(switches.log_flood)
 
     def on_sigterm(_signal: int, _frame: FrameType | None) -> None:
         journal.write("sigterm")

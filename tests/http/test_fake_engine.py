@@ -1,6 +1,7 @@
 """The fake engine keeps its word: a fake that lies would make every test on it worthless."""
 
 import json
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -167,6 +168,14 @@ async def test_a_crash_half_way_through_the_load_has_last_words(
         assert program.log().splitlines()[-1].endswith("crashed half-way through the load")
         assert journal("ready") == []
         assert journal("exit")[0]["code"] == 1
+
+
+async def test_a_crash_may_be_by_a_signal(tmp_path: Path, port: int, journal: Journal) -> None:
+    switches = ("--crash-at", "load", "--crash-with", "SEGV")
+    async with launch(tmp_path, port, *switches) as program:
+        assert await program.wait() == -signal.SIGSEGV
+        assert "crashed half-way through the load" in program.log()
+        assert journal("exit")[0]["code"] == -signal.SIGSEGV
 
 
 async def test_a_crash_at_ready_comes_after_the_first_good_health(

@@ -89,6 +89,15 @@ async def test_an_engine_can_be_told_which_gpu_and_takes_none_that_it_may_not_se
         assert len(look()["computing"][1]) == 1
 
 
+async def test_an_engine_gets_no_more_than_there_is(tmp_path: Path, driver: Path) -> None:
+    env = {"FAKE_NVML": str(driver), "CUDA_VISIBLE_DEVICES": "GPU-aaaa"}
+    async with engine(tmp_path, free_port(), "--vram", "20000", env=env) as first:
+        await until(lambda: "ready" in first.log())
+        async with engine(tmp_path, free_port(), "--vram", "5000", env=env) as second:
+            assert await second.wait() == 1
+            assert "out of memory" in second.log()
+
+
 async def test_what_is_listed_can_be_less_than_what_is_there(
     tmp_path: Path, driver: Path, look: Look
 ) -> None:
