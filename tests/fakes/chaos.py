@@ -6,6 +6,7 @@ already, until it is taken back; it runs on the test's own event loop.
 """
 
 import asyncio
+import random
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,9 +19,10 @@ READ = 64 * 2**10  # bytes at a time, where nothing else is asked for
 
 
 class Chaos:
-    """`pieces`: bytes of one write, 0 for as they come; `latency`: seconds before each write;
-    `bandwidth`: bytes per second in each direction of a connection, 0 for no limit; `heard` is
-    given what goes to the target, as it goes."""
+    """`pieces`: bytes of one write, 0 for as they come; `latency`: seconds before each write, and
+    up to `jitter` more; `bandwidth`: bytes per second in each direction of a connection, 0 for no
+    limit; `refuses`: whoever connects is reset; `heard` is given what goes to the target, as it
+    goes."""
 
     def __init__(self, target: str) -> None:
         where = urlsplit(target)
@@ -29,6 +31,9 @@ class Chaos:
         self._pipes: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
         self.pieces = 0
         self.latency = 0.0
+        self.jitter = 0.0
+        self.refuses = False
+        self._inward, self._outward = _open(), _open()
         self.bandwidth = 0
         self.heard: Callable[[bytes], None] = lambda data: None
 
@@ -48,8 +53,24 @@ class Chaos:
 
     def half_close(self) -> None:
         """Those who connected say that they have said all, and still listen."""
-        for _, server in self._pipes.values():
-            server.write_eof()
+        for _, *servers in self._pipes.values():
+            for server in servers:
+                if server.can_write_eof() and not server.is_closing():
+                    server.write_eof()
+
+    def part(self, *, inward: bool = True, outward: bool = True) -> None:
+        """Nothing goes through in those directions, no end of a connection either, and nobody is
+        told. Who connects meanwhile waits. What was said until the healing arrives then, as TCP
+        sends it again; a partition that outlives its connections is one with a `reset` before it
+        is healed."""
+        for way, parted in ((self._inward, inward), (self._outward, outward)):
+            if parted:
+                way.clear()
+
+    def heal(self) -> None:
+        self.refuses = False
+        self._inward.set()
+        self._outward.set()
 
     @asynccontextmanager
     async def down(self) -> AsyncIterator[None]:
@@ -72,20 +93,31 @@ class Chaos:
         traceback: TracebackType | None,
     ) -> None:
         self._server.close()
-        for writers in self._pipes.values():
+        for task, writers in self._pipes.items():
+            task.cancel()  # it may wait for a healing
             for writer in writers:
                 writer.transport.abort()
         await asyncio.gather(*self._pipes)
         await self._server.wait_closed()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            there, server = await asyncio.open_connection(*self._target)
-        except OSError:
+        with suppress(asyncio.CancelledError):  # by `__aexit__`; asyncio would report it
+            await self._join(reader, writer)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refuses:
             reset(writer)
             return
         task = asyncio.current_task()
         assert task is not None
+        self._pipes[task] = (writer,)
+        try:
+            await self._inward.wait()
+            there, server = await asyncio.open_connection(*self._target)
+        except (OSError, asyncio.CancelledError):
+            del self._pipes[task]
+            reset(writer)
+            return
         self._pipes[task] = (writer, server)
         try:
             async with asyncio.TaskGroup() as both:
@@ -103,18 +135,28 @@ class Chaos:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, inward: bool
     ) -> None:
         """Until one end has said all: then the other is told so."""
+        way = self._inward if inward else self._outward
         while data := await reader.read(READ):
             if inward:
                 self.heard(data)
             for piece in cut(data, self.pieces or len(data)):
                 await asyncio.sleep(self._pause(len(piece)))
+                await way.wait()
                 writer.write(piece)
                 await writer.drain()
+        await way.wait()
         with suppress(OSError):  # it may be gone
             writer.write_eof()
 
     def _pause(self, size: int) -> float:
-        return self.latency + (size / self.bandwidth if self.bandwidth else 0.0)
+        late = self.latency + random.uniform(0, self.jitter)
+        return late + (size / self.bandwidth if self.bandwidth else 0.0)
+
+
+def _open() -> asyncio.Event:
+    way = asyncio.Event()
+    way.set()
+    return way
 
 
 def cut(data: bytes, size: int) -> Iterator[bytes]:

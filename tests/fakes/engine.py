@@ -18,7 +18,8 @@ from collections.abc import AsyncIterator
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-import floods  # beside this file: it is run as a program
+import answers  # beside this file: it is run as a program
+import floods
 import hostile
 import misbehaviour
 from vram import Vram
@@ -49,6 +50,7 @@ def read_switches(argv: list[str]) -> argparse.Namespace:
     add("--stall", action="store_true", help="never ready: takes connections, says nothing")
     add("--no-listen", action="store_true", help="never binds its port, yet stays alive")
     add("--tokens", type=int, default=8, help="length of an answer; max_tokens may cut it")
+    add("--echo", action="store_true", help="what it says depends on what it was asked")
     add("--tokens-per-second", type=float, default=0.0, help="0: as fast as possible")
     add("--first-token-seconds", type=float, default=0.0, help="time before the first byte")
     add("--fail-with", default="", metavar="TEXT", help="says TEXT on stderr and exits 1 at once")
@@ -253,7 +255,8 @@ class Engine:
             await send_json(writer, 200, embeddings(body))
             return
         stream, made = bool(body.get("stream")), 0
-        voice = Voice(CHATS[path], body.get("model"), next(self._numbers))
+        words = answers.words(body) if self._switches.echo else answers.counted
+        voice = Voice(CHATS[path], body.get("model"), next(self._numbers), words)
         if stream:
             await start_stream(writer, voice)
         async for made in self._ticks(body.get("max_tokens")):
@@ -280,7 +283,8 @@ class Engine:
 class Voice:
     """The shapes of one answer, in the order and with the fields of llama.cpp's server."""
 
-    def __init__(self, kind: str, model: object, number: int) -> None:
+    def __init__(self, kind: str, model: object, number: int, words: answers.Words) -> None:
+        self._words = words
         self._chat = kind == "chat.completion"
         self._head = {"id": f"fake-{number}", "created": int(time.time()), "model": model}
         self._kind = kind
@@ -290,7 +294,7 @@ class Voice:
         return [self._chunk(said)] if self._chat else []
 
     def piece(self, number: int) -> Json:
-        text = "tok0" if number == 1 else f" tok{number - 1}"
+        text = answers.piece(self._words, number)
         return self._chunk({"delta": {"content": text}} if self._chat else {"text": text})
 
     def finish(self, tokens: int) -> Json:
@@ -298,7 +302,7 @@ class Voice:
         return {**last, **counts(tokens)}
 
     def whole(self, tokens: int) -> Json:
-        text = " ".join(f"tok{number}" for number in range(tokens))
+        text = answers.whole(self._words, tokens)
         said = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
         return {**self._frame(self._kind, said, "stop"), **counts(tokens)}
 

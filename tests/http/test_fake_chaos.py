@@ -124,3 +124,56 @@ async def test_where_its_target_is_away_a_connection_is_reset() -> None:
     async with Chaos("http://127.0.0.1:9") as chaos, connected(chaos) as (reader, _):
         with pytest.raises(ConnectionResetError):
             await reader.read()
+
+
+async def test_parted_nothing_goes_through_and_healed_all_of_it_arrives(chaos: Chaos) -> None:
+    async with connected(chaos) as (reader, writer), connected(chaos) as (other, later):
+        writer.write(b"a")
+        assert await reader.readexactly(1) == b"a"
+        chaos.part()
+        writer.write(b"b")
+        async with connected(chaos) as (newcomer, asks):
+            asks.write(b"c")
+            for silent in (reader, newcomer):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(silent.readexactly(1), 0.1)
+            chaos.heal()
+            assert await reader.readexactly(1) == b"b"
+            assert await newcomer.readexactly(1) == b"c"
+        later.write(b"d")
+        assert await other.readexactly(1) == b"d"
+
+
+async def test_parted_one_way_the_target_hears_and_its_answer_does_not_come(
+    chaos: Chaos, echo: Echo
+) -> None:
+    async with connected(chaos) as (reader, writer):
+        chaos.part(inward=False)
+        writer.write(b"a")
+        await until(lambda: echo.reads == [b"a"])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.readexactly(1), 0.1)
+        chaos.heal()
+        assert await reader.readexactly(1) == b"a"
+
+
+async def test_an_end_during_a_partition_is_heard_after_it(chaos: Chaos, echo: Echo) -> None:
+    async with connected(chaos) as (_, writer):
+        writer.write(b"a")
+        await until(lambda: echo.reads == [b"a"])
+        chaos.part()
+    assert chaos.connections == 1
+    chaos.heal()
+    await until(lambda: chaos.connections == 0)
+
+
+async def test_it_refuses_those_who_connect_and_keeps_those_who_are_connected(chaos: Chaos) -> None:
+    async with connected(chaos) as (reader, writer):
+        writer.write(b"a")
+        assert await reader.readexactly(1) == b"a"
+        chaos.refuses = True
+        async with connected(chaos) as (refused, _):
+            with pytest.raises(ConnectionResetError):
+                await refused.read()
+        writer.write(b"b")
+        assert await reader.readexactly(1) == b"b"

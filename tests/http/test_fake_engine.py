@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.fakes import answers
 from tests.harness import Program, client, engine, frames, free_port, ours, until
 
 CHAT = "/v1/chat/completions"
@@ -294,3 +295,26 @@ def listens(port: int) -> bool:
 
 def local_port(response: httpx.Response) -> object:
     return response.extensions["network_stream"].get_extra_info("client_addr")
+
+
+async def test_an_echo_depends_on_the_model_and_on_what_was_said(tmp_path: Path, port: int) -> None:
+    async with launch(tmp_path, port, "--echo"), at(port) as http:
+        await until(lambda: ready(http))
+        said = [
+            {"model": model, "stream": stream, "messages": [{"role": "user", "content": content}]}
+            for model, content in (("one", "a"), ("one", "b"), ("two", "a"))
+            for stream in (True, False)
+        ]
+        told = [await text_of(http, body) for body in said]
+    assert told == [answers.whole(answers.words(body), 8) for body in said]
+    assert told[::2] == told[1::2]
+    assert len(set(told)) == 3
+
+
+async def text_of(http: httpx.AsyncClient, body: dict[str, Any]) -> str:
+    if not body["stream"]:
+        return str((await http.post(CHAT, json=body)).json()["choices"][0]["message"]["content"])
+    async with http.stream("POST", CHAT, json=body) as response:
+        *said, _ = [frame.data async for frame in frames(response)]
+    chunks = [json.loads(data) for data in said]
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)

@@ -1,0 +1,164 @@
+"""A sidecar that is killed again and again, at any moment and at each named point of its life, over
+engines that are ready and over a switch; `python -m tests.faults.restarts --times 200 --seed 7`.
+
+It prints JSON: how soon the Status is right, how many ready engines were taken over, what was left.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.e2e.pair import chat
+from tests.fakes import answers
+from tests.faults import points
+from tests.faults.storm import processes, quiet
+from tests.faults.storm.comeback import Comebacks, come_back, to_adopt
+from tests.faults.storm.fleet import Box, fleet_box
+from tests.faults.storm.history import History
+from tests.harness import client, until
+
+READY = ("quick", "reporting", "deaf")  # that stay loaded while the two big ones change
+SWITCHES = ("big-one", "big-two")
+LATEST = (
+    1.0  # seconds of a switch, in which it is killed: the stop of one and the load of the other
+)
+TO_DIE = 4.0  # seconds in which it comes to a fault point, or is killed as it is
+LOADED = 20.0
+
+
+@dataclass
+class Restarts:
+    box: Box
+    history: History
+    chance: random.Random
+    comebacks: Comebacks = field(default_factory=Comebacks)
+    served: int = 0
+    killed: Counter[str] = field(default_factory=Counter)
+
+    async def once(self, number: int) -> None:
+        """Half of them at a named point, in turn; the others at any moment of a switch."""
+        names = points.of("sidecar")
+        point = names[number // 2 % len(names)] if number % 2 else ""
+        await self._load()
+        if point:
+            await self._at(point, 1 + number // 2 // len(names) % 3)
+        else:
+            await self._switch()
+            await asyncio.sleep(self.chance.uniform(0, LATEST))
+            await self.box.seat.killed()
+        self.killed["at a point" if point else "at any moment"] += 1
+        await self._return(f"#{number} {point or 'at any moment'}")
+
+    async def _load(self) -> None:
+        """What is to stay is ready, and none of the others is on its way."""
+        for model in READY:
+            await self._post(f"/models/{model}/load")
+
+        async def settled() -> bool:
+            """what is to stay is ready, and nothing else is on its way"""
+            phases = await self._phases()
+            stays = all(phases[model] == "ready" for model in READY)
+            return stays and {phases[model] for model in SWITCHES} <= {"idle", "ready"}
+
+        await until(settled, LOADED)
+
+    async def _switch(self) -> None:
+        phases = await self._phases()
+        (next, *_) = (model for model in SWITCHES if phases[model] != "ready")
+        await self._post(f"/models/{next}/load")
+
+    async def _at(self, point: str, nth: int) -> None:
+        """It is killed, comes back, is asked for a switch and all else, and meets its point."""
+        await self.box.seat.killed()
+        await self.box.seat.start(f"{point}:{nth}:kill")
+        deadline = time.monotonic() + TO_DIE
+        while self.box.seat.code is None and time.monotonic() < deadline:
+            try:
+                await self._switch()
+                await self._ask(READY[0])
+            except (httpx.TransportError, ValueError):
+                await asyncio.sleep(0.02)
+        if self.box.seat.code is None and point == "farewell":
+            processes.send(self.box.seat.pid, signal.SIGTERM)
+            await until(lambda: self.box.seat.code is not None)
+        await self.box.seat.killed()
+
+    async def _return(self, why: str) -> None:
+        expected = to_adopt(self.box)
+        before = self.comebacks.adopted
+        await come_back(self.box, expected, self.comebacks, why)
+        for model in expected if self.comebacks.adopted - before == len(expected) else ():
+            answer = await self._ask(model)
+            living = self.box.engines.living()[model]
+            if answer and living == [expected[model]]:
+                self.served += 1
+            else:
+                self.comebacks.lost.append(f"{why}: {model} does not serve: {living}")
+
+    async def _ask(self, model: str) -> bool:
+        body = {**chat(model, stream=False), "max_tokens": 3}
+        async with client(self.box.seat.url) as http:
+            answer = await http.post(f"/engines/{model}/v1/chat/completions", json=body)
+        if answer.status_code != 200:
+            return False
+        text = answer.json()["choices"][0]["message"]["content"]
+        return bool(text == answers.whole(answers.words(body), 3))
+
+    async def _phases(self) -> dict[str, str]:
+        return {model["id"]: model["phase"] for model in (await self.box.status())["models"]}
+
+    async def _post(self, path: str) -> None:
+        async with client(self.box.seat.url) as http:
+            (await http.post(path)).raise_for_status()
+
+
+async def run(times: int, seed: int) -> dict[str, Any]:
+    history = History(lambda asked: "")
+    with tempfile.TemporaryDirectory(prefix="restarts-", ignore_cleanup_errors=True) as folder:
+        box = fleet_box("1", Path(folder) / "box", history)
+        async with box.seat:
+            restarts = Restarts(box, history, random.Random(seed))
+            for number in range(times):
+                try:
+                    await restarts.once(number)
+                except AssertionError as failure:
+                    history.breach("stuck", f"#{number}", time.monotonic(), str(failure))
+                    break
+                if number % 10 == 9:
+                    sys.stderr.write(f"{number + 1} of {times}\n")
+            await quiet.box_unloaded(box, history)
+        await quiet.nothing_is_left(history)
+    for late in restarts.comebacks.late + restarts.comebacks.lost:
+        history.breach("a sidecar that came back", "", time.monotonic(), late)
+    return {
+        "seed": seed,
+        "killed": dict(restarts.killed),
+        "comebacks": restarts.comebacks.figures(),
+        "served_by_an_adopted_engine": restarts.served,
+        "breaches": [f"{it.what} {it.nonce}: {it.detail}" for it in history.breaches],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.restarts", description=__doc__)
+    parser.add_argument("--times", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    given = parser.parse_args()
+    figures = asyncio.run(run(given.times, given.seed))
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+    sys.exit(1 if figures["breaches"] else 0)
+
+
+if __name__ == "__main__":
+    main()

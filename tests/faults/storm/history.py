@@ -1,0 +1,181 @@
+"""What clients asked and how it ended: each request has exactly one end, and no byte is wrong.
+
+Rule: no I/O and no clock. A request is an operation with a nonce in its prompt; it is invoked, and
+ends `ok` (a whole answer), `fail` (one error that may be) or `info` (nobody can know: the client
+left, or the way to it was broken on purpose). Everything else is a breach.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+End = Literal["ok", "fail", "info"]
+Expected = Callable[["Asked"], str]
+
+# The codes with which a request may end while things are broken on purpose, and their status
+# where nothing else was said before.
+MAY_FAIL: Mapping[str, int] = {
+    "load_failed": 503,
+    "box_unreachable": 503,
+    "shutting_down": 503,
+    "queue_timeout": 504,
+    "engine_died": 502,
+    "engine_stalled": 504,
+}
+TOLD = 12  # of the newest faults, with each breach
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    nonce: str
+    model: str
+    front: str  # the router that was asked
+    tokens: int
+    stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came back, as it came."""
+
+    status: int = 0  # 0: no answer had begun
+    text: str = ""
+    dones: int = 0
+    errors: tuple[str, ...] = ()  # their codes
+    more: bool = False  # something came after what should have been the end
+    how: Literal["whole", "broken", "left", "late"] = "whole"  # as far as HTTP knows
+    where: str = ""  # what it was told last
+
+    @property
+    def ends(self) -> int:
+        return self.dones + len(self.errors)
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    what: str
+    nonce: str  # of the request, or which box or program it is
+    at: float
+    detail: str
+    faults: tuple[str, ...]  # the newest before it
+
+
+@dataclass(slots=True)
+class _Open:
+    asked: Asked
+    troubled: bool = False  # it may hear nothing more
+    closing: bool = False  # its router may end before it has begun to answer
+
+    def meets(self, *, closing: bool) -> None:
+        self.closing |= closing
+        self.troubled |= not closing
+
+    def may_be_silent(self, seen: Seen) -> bool:
+        return self.troubled or (self.closing and not seen.status)
+
+
+@dataclass
+class History:
+    expected: Expected
+    breaches: list[Breach] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
+    asked: int = 0
+    _open: dict[str, _Open] = field(default_factory=dict)
+    _troubles: dict[str, list[bool]] = field(default_factory=dict)  # by front: those that last
+    _faults: deque[str] = field(default_factory=lambda: deque(maxlen=TOLD))
+
+    # What happens.
+
+    def invoke(self, asked: Asked, now: float) -> None:
+        if asked.nonce in self._open:
+            self.breach("two of one nonce", asked.nonce, now, repr(asked))
+        operation = self._open[asked.nonce] = _Open(asked)
+        for closing in self._troubles.get(asked.front, ()):
+            operation.meets(closing=closing)
+        self.asked += 1
+
+    def end(self, nonce: str, seen: Seen, now: float) -> None:
+        operation = self._open.pop(nonce, None)
+        if operation is None:
+            self.breach("more than one end", nonce, now, repr(seen))
+            return
+        end, wrong = self._judge(operation, seen)
+        self.ends[_kind(end, seen)] += 1
+        if wrong:
+            self.breach(wrong, nonce, now, f"{operation.asked} {seen}")
+
+    def troubled(self, front: str, *, closing: bool = False) -> None:
+        """From now on, whoever asks this router may hear nothing more, until `well`. `closing`:
+        only those to whom it has not begun to answer."""
+        self._troubles.setdefault(front, []).append(closing)
+        for operation in self._open.values():
+            if operation.asked.front == front:
+                operation.meets(closing=closing)
+
+    def well(self, front: str, *, closing: bool = False) -> None:
+        self._troubles[front].remove(closing)
+
+    def fault(self, what: str, now: float) -> None:
+        self._faults.append(f"{now:.2f} {what}")
+
+    def close(self, now: float) -> None:
+        """Nobody asks any more, and all should have ended."""
+        for nonce, operation in self._open.items():
+            self.breach("no end", nonce, now, repr(operation.asked))
+        self._open.clear()
+
+    def breach(self, what: str, nonce: str, now: float, detail: str) -> None:
+        """Once each: what stays wrong would be found at each look."""
+        if any((it.what, it.nonce, it.detail) == (what, nonce, detail) for it in self.breaches):
+            return
+        self.breaches.append(Breach(what, nonce, now, detail, tuple(self._faults)))
+
+    @property
+    def open(self) -> int:
+        return len(self._open)
+
+    # What is thought of it.
+
+    def _judge(self, operation: _Open, seen: Seen) -> tuple[End, str]:
+        """The kind of its end, and what is wrong with it, if anything is."""
+        asked, text = operation.asked, self.expected(operation.asked)
+        if not text.startswith(seen.text):
+            return "info", self._whose(asked, seen.text)
+        if seen.ends > 1 or seen.more:
+            return "info", "more than one end"
+        if seen.errors:
+            return "fail", _error(asked, seen)
+        if seen.how == "left":
+            return "info", ""
+        if seen.dones or (seen.how == "whole" and not asked.stream and seen.status == 200):
+            return "ok", "" if seen.text == text else "an end before the end"
+        if operation.may_be_silent(seen):
+            return "info", ""
+        wrong = {"late": "no end in time", "broken": "broken off", "whole": "silent truncation"}
+        return "info", wrong[seen.how]
+
+    def _whose(self, asked: Asked, text: str) -> str:
+        for other in self._open.values():
+            if other.asked.nonce != asked.nonce and self.expected(other.asked).startswith(text):
+                return "another's answer"
+        return "wrong bytes"
+
+
+def _error(asked: Asked, seen: Seen) -> str:
+    (code,) = seen.errors
+    if code not in MAY_FAIL:
+        return f"an error that may not be: {code}"
+    plain = not asked.stream or seen.status != 200
+    return "an error with another's status" if plain and seen.status != MAY_FAIL[code] else ""
+
+
+def _kind(end: End, seen: Seen) -> str:
+    match end:
+        case "ok":
+            return "ok"
+        case "fail":
+            return f"fail: {seen.errors[0]}"
+        case "info" if seen.how == "left":
+            return f"left: {seen.where or 'unheard'}"
+    return f"info: {seen.how}"
