@@ -24,7 +24,7 @@ class Events:
         self._event = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._supervisor.publish()  # a new watcher hears how things are now, not when they changed
+        self._supervisor.publish()
         watcher, watched = _Watcher(self), self._supervisor.status
         await watchers.tell(watcher, watched, scope, receive, send)
 

@@ -23,6 +23,7 @@ from shared.watch import Watch
 from sidecar import diagnosis, memory
 from sidecar.adoption import Found
 from sidecar.box import Box
+from sidecar.bulletin import Bulletin
 from sidecar.catalogue import Known
 from sidecar.config import SidecarConfig
 from sidecar.engine import Do, Left, Refusal
@@ -33,12 +34,10 @@ from sidecar.lookout import Lookout
 from sidecar.machine import Exit, Fact, Spawn
 from sidecar.memory import Memory
 from sidecar.plan import Rules
-from sidecar.report import report
 from sidecar.runners import Runners
 from sidecar.state import StateFolder
 
 GONE_WITHIN = 5.0  # seconds after the force; what does not end then never may
-COALESCE = 0.1  # seconds: in-flight counts, expiry and memory go out at most this often
 MEMORY, FILES = "looks at memory", "looks at the models' files"
 LOOKS_WITHIN = 10.0  # seconds: both looks are made every second, and a driver may take two more
 
@@ -109,10 +108,8 @@ class Supervisor:
         self._adopted = [runners.adopt(id, it, _Told(self, id)) for id, it in left.items()]
         here = {id: Left(it.launched.booking, it.serves) for id, it in left.items()}
         self._effects = self.box.adopt(here, time.monotonic())
-        self.status: Watch[Status] = Watch(report(self.box, seen, time.monotonic(), time.time()))
-        self._problems: set[str] = set()  # that were logged
+        self._bulletin = Bulletin(self.box, lambda: self._lookout.seen, self._entered)
         self.heart = Heart(self._tick)
-        self._later: asyncio.TimerHandle | None = None
 
     # Its life.
 
@@ -133,8 +130,7 @@ class Supervisor:
                 self._looked(self._lookout.seen)
         finally:
             self.heart.stop()
-            if self._later is not None:
-                self._later.cancel()
+            self._bulletin.stop()
 
     async def close(self, patience: float, hurry: asyncio.Event, *, keep: bool = False) -> None:
         """Admit nobody, wait `patience` seconds for what runs, then stop the engines, or leave
@@ -157,9 +153,17 @@ class Supervisor:
         finally:
             over.cancel()
             hurried.cancel()
-            self.status.close()
+            self._bulletin.stop()
 
     # What is asked of it.
+
+    @property
+    def status(self) -> Watch[Status]:
+        return self._bulletin.status
+
+    def publish(self) -> None:
+        """For one who begins to watch: how things are now, not when they last changed."""
+        self._bulletin.publish()
 
     def demand(self, router: str, demand: Demand) -> None:
         self._act(self.box.heard(router, demand, time.monotonic()))
@@ -172,9 +176,9 @@ class Supervisor:
         began = time.monotonic()
         refusal = self.box.admit(model, router, began, keep_alive)
         if refusal is not None:
-            self._publish_soon()
+            self._bulletin.publish_soon()
             raise Refused(refusal, self.box.boot, self.box.seq)
-        self._publish_soon()
+        self._bulletin.publish_soon()
         try:
             yield self._runners.launch(model)
         finally:
@@ -229,9 +233,9 @@ class Supervisor:
                 self._runners.stop(do.model, force=do.effect.force)
         self.box.wrote(self._runners.trouble)
         if self.box.news:
-            self.publish()
+            self._bulletin.publish()
         else:
-            self._publish_soon()
+            self._bulletin.publish_soon()
         self.heart.alarm.set(self.box.deadline(time.monotonic()))
         if self.box.ledger.is_awaited:
             self._lookout.hurry()
@@ -259,47 +263,13 @@ class Supervisor:
         self.heart.saw(FILES, LOOKS_WITHIN)
         self._decide(lambda now: self.box.found(obstacles, now), FILES)
 
+    def _entered(self, model: str, phase: Phase) -> None:
+        self._runners.note(model, serves=phase in SERVING)
+
     async def _until_all(self, hold: Callable[[ModelStatus], bool]) -> None:
         async for status in self.status:
             if all(map(hold, status.models)):
                 return
-
-    # What is shown.
-
-    def publish(self) -> None:
-        """Show the box as it is now to all who watch."""
-        if self._later is not None:
-            self._later.cancel()
-            self._later = None
-        before = {m.id: m.phase for m in self.status.value.models}
-        self.box.seq += 1
-        self.box.news = self.box.changed = False
-        status = report(self.box, self._lookout.seen, time.monotonic(), time.time())
-        self.status.set(status)
-        for problem in sorted(set(status.problems) - self._problems):
-            log.warning("problem", problem=problem)
-        self._problems = set(status.problems)
-        for model in status.models:
-            if model.phase is not before[model.id]:
-                self._runners.note(model.id, serves=model.phase in SERVING)
-                self._log_phase(model.id, before[model.id], model.phase)
-
-    def _publish_soon(self) -> None:
-        if self.box.changed and self._later is None:
-            self._later = asyncio.get_running_loop().call_later(COALESCE, self.publish)
-
-    def _log_phase(self, model: str, before: Phase, phase: Phase) -> None:
-        engine = self.box.engines[model]
-        failure = engine.machine.failure
-        tell = log.warning if failure else log.info
-        tell(
-            "phase",
-            model=model,
-            was=before,
-            phase=phase,
-            because=engine.because,
-            error=failure.message if failure else None,
-        )
 
 
 def _is_gone(model: ModelStatus) -> bool:

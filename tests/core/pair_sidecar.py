@@ -23,7 +23,7 @@ from tests.core.pair_hardware import Hardware
 from tests.core.pair_net import Alarm, Clock, Network
 from tests.core.pair_records import Launch, Offer, Program, Request, Watcher
 
-COALESCE = 0.1  # seconds, as in the supervisor: small news goes out this often
+COALESCE = 0.1  # seconds, as in the bulletin: small news goes out this often
 MEMORY_EVERY = 1.0  # seconds, as in the lookout: so a Status goes out once a second at least
 MEMORY_AGAIN = 0.02  # while somebody waits for memory
 EPOCH = 1_795_000_000.0  # Unix time at the clock's zero
