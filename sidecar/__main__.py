@@ -12,7 +12,7 @@ import structlog
 from starlette.applications import Starlette
 
 from shared import logs, serve
-from sidecar import adoption, catalogue
+from sidecar import adoption, catalogue, strays
 from sidecar.app import make_app
 from sidecar.config import SidecarConfig
 from sidecar.gpu import MemoryReader, SystemMemory
@@ -22,6 +22,7 @@ from sidecar.proxy import EngineProxy
 from sidecar.runners import Runners
 from sidecar.state import Held, StateFolder
 from sidecar.supervisor import Supervisor
+from sidecar.watchman import Watchman
 
 KEEP = "at the end leave the engines running for the next sidecar: an upgrade without a reload"
 
@@ -44,11 +45,14 @@ async def _serve(config: SidecarConfig, *, keep: bool) -> None:
     async with AsyncExitStack() as stack:
         folder = StateFolder(config.state_dir)
         stack.callback(folder.close)
+        strays.inherit()
         listener = stack.enter_context(serve.listen(config))
         reader = stack.enter_context(MemoryReader(SystemMemory()))
         http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
         supervisor = await _supervisor(config, folder, reader, http)
         proxy = EngineProxy(supervisor)
+        patience = max(model.stop_timeout for model in config.models.values())
+        watchman = Watchman(folder, config.orphan_grace, patience)
 
         @asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -63,9 +67,15 @@ async def _serve(config: SidecarConfig, *, keep: bool) -> None:
 
         app = make_app(config.keys, supervisor, proxy, lifespan)
         async with asyncio.TaskGroup() as group:  # a sidecar that supervises nothing must end
-            running = group.create_task(supervisor.run())
+            tasks = [
+                group.create_task(work)
+                for work in (supervisor.run(), strays.reap_for_ever(), watchman.run())
+            ]
             await serve.serve(app, listener, farewell)
-            running.cancel()
+            for task in tasks:
+                task.cancel()
+        if not keep:
+            watchman.dismiss()
 
 
 async def _supervisor(

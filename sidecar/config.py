@@ -192,6 +192,9 @@ class SidecarConfig(Program):
     memory_limit: Size | None = None  # of the host, for engines; None: 90 % of what there is
     scheduling: Scheduling = Scheduling()
     shutdown_timeout: Duration = 30.0  # as long as Kubernetes waits before it kills
+    # How long engines outlive a sidecar that was killed, for the next one to take them over. More
+    # than a restart takes, and less than somebody wants to wait for their memory.
+    orphan_grace: Duration = 60.0
     models: Mapping[ModelId, ModelConfig] = Field(min_length=1)
 
     @field_validator("models")

@@ -10,7 +10,6 @@ still that process; the descriptor never becomes another's.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 from collections.abc import Collection, Iterable, Iterator
@@ -22,11 +21,10 @@ from sidecar.state import MARK
 
 _STATE, _PARENT, _SESSION, _THREADS = 0, 1, 3, 17  # fields of `stat`
 _LARGEST_ENVIRONMENT = 2**20  # bytes that are read of it
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """One process at the moment when it was looked at."""
 
     who: Identity
@@ -85,15 +83,15 @@ class Kin:
             os.close(descriptor)
         return False
 
-    def _look(self) -> list[_Seen]:
+    def _look(self) -> list[Seen]:
         found = self._find()
         self._known |= {seen.who for seen in found}
         return sorted(found, key=lambda seen: seen.who.started)
 
-    def _find(self) -> list[_Seen]:
+    def _find(self) -> list[Seen]:
         since = min((who.started for who in self._known), default=0)  # kin are younger
         others = [s for s in everyone(since) if s.who not in self._not_ours]
-        found: list[_Seen] = []
+        found: list[Seen] = []
         newest = [s for s in others if s.who in self._known or self._is_marked(s.who.pid)]
         while newest:
             found += newest
@@ -120,7 +118,7 @@ class Kin:
             os.close(file)
 
 
-def everyone(since: int) -> Iterator[_Seen]:
+def everyone(since: int) -> Iterator[Seen]:
     """All processes of this machine that started at that tick or later."""
     boot = machine()
     for name in filter(str.isdecimal, os.listdir("/proc")):
@@ -130,14 +128,7 @@ def everyone(since: int) -> Iterator[_Seen]:
                 # With its first thread gone it looks dead, and is not while it has others.
                 dead = fields[_STATE] in (b"Z", b"X") and int(fields[_THREADS]) <= 1
                 who = Identity(int(name), started, boot)
-                yield _Seen(who, int(fields[_PARENT]), int(fields[_SESSION]), dead)
-
-
-def inherit_strays() -> None:
-    """Processes of engines whose parents are gone become children of ours, wherever we run, and
-    not of the machine's first process."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "cannot become the parent of orphans")
+                yield Seen(who, int(fields[_PARENT]), int(fields[_SESSION]), dead)
 
 
 def reap(pid: int) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import time
 from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +17,8 @@ from urllib.parse import quote
 class Held(Exception):
     """Another sidecar works on this folder."""
 
+
+TRIES, PAUSE = 5, 0.01  # seconds between two
 
 MARK = "SWAPYARD_LAUNCH"  # in the environment of an engine, and so of all its descendants
 
@@ -29,9 +32,7 @@ class StateFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = path
         self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(self._lock):
             holder = os.pread(self._lock, 32, 0).decode().strip()
             os.close(self._lock)
             raise Held(f"{path} is in use by the sidecar with pid {holder}") from None
@@ -77,6 +78,16 @@ class StateFolder:
 
     def close(self) -> None:
         os.close(self._lock)
+
+
+def _locked(file: int) -> bool:
+    """Not so while another holds it for longer than the moment in which a guard looks."""
+    for _ in range(TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(PAUSE)
+    return False
 
 
 def _secret(path: Path) -> bytes:

@@ -261,6 +261,17 @@ def children_of(pid: int) -> list[psutil.Process]:
     return []
 
 
+def engines_of(sidecar: int) -> list[psutil.Process]:
+    """The processes of a sidecar's engines: its descendants, but for its guard."""
+    return [child for child in children_of(sidecar) if not is_guard(child)]
+
+
+def is_guard(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return any(word.endswith("sidecar/guard.py") for word in process.cmdline())
+    return False
+
+
 def ours() -> set[psutil.Process]:
     """Every process that the tests caused: our descendants, and whoever bears our mark."""
     return {*children_of(os.getpid()), *filter(_marked, psutil.process_iter())}

@@ -130,8 +130,8 @@ async def test_r1_5_what_takes_too_long_is_a_timeout(both: Pair) -> None:
 
 
 async def test_r1_5_a_back_end_that_is_down_is_an_error(tmp_path: Path) -> None:
-    yaml = "box_grace: 100ms"
-    async with pair(tmp_path, fake("x"), router_yaml=yaml) as both:
+    box, yaml = "orphan_grace: 100ms", "box_grace: 100ms"
+    async with pair(tmp_path, fake("x"), box=box, router_yaml=yaml) as both:
         both.sidecar.program.kill()
         told = await ask(both.http, chat("x"), STATUS)
     last = events(told)[-1]

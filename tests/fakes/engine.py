@@ -18,7 +18,8 @@ from collections.abc import AsyncIterator
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-import misbehaviour  # beside this file: it is run as a program
+import hostile  # beside this file, which is run as a program
+import misbehaviour
 
 Json = dict[str, Any]
 LOADING = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
@@ -54,6 +55,7 @@ def read_switches(argv: list[str]) -> argparse.Namespace:
     add("--reports", action="store_true", help="tells its load and ends as llama-server does")
     add("--loses-line", action="store_true", help="reads the line that ends it, and stays")
     add("--vram", default="", metavar="[GPU:]MIB", help="takes it evenly of the GPUs it may see")
+    hostile.add_switches(parser)
     misbehaviour.add_switches(parser)
     switches, others = parser.parse_known_args(argv)
     if others and not switches.reports:  # as llama-server it is given more than it needs to know
@@ -198,6 +200,8 @@ class Engine:
     async def _answer_get(self, path: str, writer: asyncio.StreamWriter) -> None:
         if path == "/health":
             await send_json(writer, 200, {"status": "ok"})
+            if self._switches.stops_itself:
+                hostile.freeze()
             if self._switches.crash_at == "ready":
                 self._journal.exit(1, "fake engine: crashed right after it was ready")
         elif path == "/v1/models":
@@ -407,6 +411,8 @@ def main() -> NoReturn:
 
     def on_sigterm(_signal: int, _frame: FrameType | None) -> None:
         journal.write("sigterm")
+        if switches.crash_in_stop:
+            hostile.crash()
         if not switches.deaf and not engine.awaits_line:
             journal.exit(0)
 
@@ -414,6 +420,7 @@ def main() -> NoReturn:
     journal.write("started", port=switches.port)
     if switches.fail_with:
         journal.exit(1, switches.fail_with)
+    hostile.beget(switches, journal.write, lambda: Vram(switches.children_vram).take(1.0))
     asyncio.run(engine.run())
     raise AssertionError("the engine runs until it is ended")
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.e2e.pair import embedded, make_model
-from tests.harness import Program, client, frames, free_port, router, sidecar, until
+from tests.harness import Program, client, engines_of, frames, free_port, router, sidecar, until
 from tests.http.boxes import CHAT, Box, Json, box, config, echo, fake, reporting
 
 SLOW_LOAD = ("--load-seconds", "60")
@@ -85,7 +85,7 @@ async def test_f28_a_real_engine_is_not_loaded_again(tmp_path: Path) -> None:
     async with sidecar(tmp_path, text, port=port) as server, client(server.url) as http:
         it = Box(server, http, tmp_path)
         await it.load("small")
-        (engine,) = psutil.Process(server.program.pid).children()
+        (engine,) = engines_of(server.program.pid)
         await killed(it)
     async with sidecar(tmp_path, text, port=port) as server, client(server.url) as http:
         it = Box(server, http, tmp_path)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.harness import ROOT, children_of, client, frames, until
+from tests.harness import ROOT, client, engines_of, frames, until
 from tests.http.boxes import CHAT, Box, Json, box
 
 LLAMA_SERVER = shutil.which("llama-server")
@@ -93,7 +93,7 @@ async def it(folder: Path, slow_read: str, taken: int) -> AsyncIterator[Box]:
 
 def engine(it: Box) -> psutil.Process:
     """The one that runs; where a script started it, not that."""
-    *_, process = children_of(it.server.program.pid)
+    *_, process = engines_of(it.server.program.pid)
     return process
 
 

@@ -1,0 +1,114 @@
+"""Ends what a sidecar that was killed has left behind, if no other comes: python guard.py FOLDER
+
+Its stdin is a pipe from the sidecar: one line of what it must know, then nothing until the sidecar
+is gone. Then it waits, and if nobody holds the state folder by then, it ends all engines of it.
+
+Rule: it is small, sleeps, and imports nothing but the standard library until it has to act. It
+holds no lock: a sidecar that comes while it acts is the master from then on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from sidecar.kin import Kin
+    from sidecar.launches import Launched
+
+LOOK_FOR_NEXT = 0.2  # seconds between two looks for the next sidecar
+LOOK_AGAIN = 0.02  # seconds
+
+
+class Orders(NamedTuple):
+    """The line that it is told by. No argument: `ps` would show the marks to everyone."""
+
+    marks: str  # how those of the folder's launches begin
+    grace: float  # seconds for which a sidecar may be away
+    patience: float  # seconds that engines have after the polite signal
+
+    def line(self) -> bytes:
+        return json.dumps(self).encode() + b"\n"
+
+    @classmethod
+    def heard(cls, line: bytes) -> Self:
+        return cls(*json.loads(line))
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):  # the sidecar was gone before it had an engine
+        return
+    orders = Orders.heard(line)
+    sys.stdin.buffer.read()  # until its other end is closed
+    if nobody_comes(folder, time.monotonic() + orders.grace):
+        end_all(folder, orders)
+
+
+def nobody_comes(folder: Path, until: float) -> bool:
+    while not is_held(folder):
+        if (left := until - time.monotonic()) <= 0:
+            return True
+        time.sleep(min(left, LOOK_FOR_NEXT))
+    return False
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a sidecar works on it. To look takes the lock for a moment, which `StateFolder`
+    knows."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # the whole folder was thrown away: nobody works on it
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def end_all(folder: Path, orders: Orders) -> None:
+    """Politely, then by force, until nobody is left."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from sidecar.kin import Kin  # as late as this: until here it was small
+    from sidecar.launches import Launches
+
+    launched = list(Launches(folder).left().values())
+    kin = Kin(orders.marks, [one.process for one in launched])
+    forced_at = time.monotonic() + orders.patience
+    commands = list(_stop_elsewhere(launched))
+    kin.signal(signal.SIGTERM, signal.SIGCONT)
+    while not is_held(folder) and _are_left(kin, force=time.monotonic() >= forced_at):
+        time.sleep(LOOK_AGAIN)
+    for command in commands:
+        command.wait()
+
+
+def _stop_elsewhere(launched: list[Launched]) -> list[subprocess.Popen[bytes]]:
+    """Engines whose process here only stands for one elsewhere have a command that stops them."""
+    none = subprocess.DEVNULL
+    started = []
+    for command in (one.stop_command for one in launched if one.stop_command):
+        try:
+            started.append(subprocess.Popen(command, stdin=none, stdout=none, stderr=none))
+        except OSError as error:
+            sys.stderr.write(f"stop_command: {error}\n")
+    return started
+
+
+def _are_left(kin: Kin, *, force: bool) -> bool:
+    return kin.end() > 0 if force else bool(kin.living())
+
+
+if __name__ == "__main__":
+    main()
