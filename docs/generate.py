@@ -28,7 +28,7 @@ from router.config import RouterConfig
 from shared.auth import Digest
 from shared.settings import ConfigPath, Duration, Listen, ModelId, Settings, Size
 from sidecar.config import Gpus, SidecarConfig
-from sidecar.machine import phase_diagram
+from sidecar.diagram import phase_diagram
 
 FOLDER = Path(__file__).resolve().parent
 PAGES = ("architecture.md", "configuration.md")

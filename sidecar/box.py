@@ -228,14 +228,20 @@ class Box:
 
     def _without_the_hopeless(self, wants: dict[str, Want], now: float) -> dict[str, Want]:
         """Who waits for what cannot start is answered, and costs no other model its place."""
-        told = {m: self.inventory.obstacles.get(m) or self.ledger.hopeless(m, now) for m in wants}
-        hopeless = {m: exit for m, exit in told.items() if exit and not self.engines[m].booking}
+        hopeless = {m: exit for m in wants if (exit := self._hopeless(m, now))}
         for model, exit in hopeless.items():
             engine = self.engines[model]
             engine.machine.cannot_start(exit, now)
             self.demands.by_hand.pop(model, None)
             self.news = True
         return {model: want for model, want in wants.items() if model not in hopeless}
+
+    def _hopeless(self, model: str, now: float) -> Exit | None:
+        """Why its load has failed before it began. What has its room already is on its way."""
+        engine, unkillable = self.engines[model], self.inventory.unkillable_for(model)
+        if engine.booking and not engine.machine.unkillable:
+            return None
+        return self.inventory.obstacles.get(model) or unkillable or self.ledger.hopeless(model, now)
 
     def _stays_as_it_is(self, engine: Engine, now: float) -> bool:
         """Whether the planner would find nothing new, as at the end of most requests."""
@@ -295,6 +301,9 @@ class Box:
     def _ended(self, engine: Engine, now: float, exit: Exit | None) -> list[Do]:
         """Its process is gone. It is idle once its memory is back."""
         waits = self.ledger.ended(engine, now)
+        if engine.machine.unkillable:
+            for other in self.engines.values():
+                other.machine.recover(now)
         if not engine.tries_again(exit):
             return self._tell(engine, Fact.ENDED if waits else Fact.EXITED, now, exit)
         engine.again = True

@@ -62,6 +62,7 @@ class Engine:
     habits: Habits = field(default_factory=Habits)
     keep_alive: float | None = None  # as the last request wished; None: as configured
     dismissed: bool = False  # by hand: it does not come back by itself
+    leader: int | None = None  # of its processes' session, as far as it is known
     again: bool = False  # its load ran out of memory, and is tried once more
 
     def place(
@@ -119,6 +120,7 @@ class Engine:
             stop_s=self.history.stop or 0.0,
             service_s=self.history.service or 0.0,
             pinned=self.model.pinned,
+            unkillable=machine.unkillable,
             load_s=self.load_s,
             rate=self.habits.rate(now),
             returns=self.habits.returns,

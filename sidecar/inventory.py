@@ -14,7 +14,7 @@ from sidecar.demand import Demands, Want
 from sidecar.engine import Engine
 from sidecar.ledger import Ledger
 from sidecar.machine import Exit
-from sidecar.memory import Bytes, fits, subtract, with_lost
+from sidecar.memory import Bytes, add, fits, on_gpus, subtract, with_lost
 from sidecar.plan import Candidate, Claim, Facts, Plan, Rules
 from sidecar.planner import plan
 from sidecar.prospects import Outlook, Prospect
@@ -129,6 +129,29 @@ class Inventory:
             one_start_at_a_time=self._ledger.one_start_at_a_time,
         )
 
+    def unkillable_for(self, model: str) -> Exit | None:
+        """Why it can be nowhere, while engines that cannot be ended hold their room."""
+        stuck, engine = self._unkillable(), self.engines[model]
+        if not stuck:
+            return None
+        pinned = add(e.booking for e in self.running.values() if e.model.pinned)
+        without = subtract(self.capacity, pinned)
+        room = subtract(self._not_fenced(without), add(e.booking for e in stuck))
+        could = any(fits(booking, without) for booking in engine.placements)
+        can = any(fits(booking, room) for booking in engine.placements)
+        if engine not in stuck and (can or not could):
+            return None
+        names = " and ".join(e.model.id for e in stuck)
+        return Exit("unkillable", f"{names} cannot be ended, and holds its room")
+
+    def _unkillable(self) -> list[Engine]:
+        return [engine for engine in self.moving.values() if engine.machine.unkillable]
+
+    def _not_fenced(self, room: Bytes) -> Bytes:
+        """Nothing is started on a GPU where a process cannot be ended: the GPU itself may hang."""
+        fenced = add(on_gpus(engine.booking) for engine in self._unkillable())
+        return {pool: 0 if pool in fenced else size for pool, size in room.items()}
+
     def prospects(self, wants: Mapping[str, Want], now: float) -> Mapping[str, Prospect]:
         """By model: when it could be ready, and what that would cost others."""
         possible = (id for id, engine in self.engines.items() if engine.placements)
@@ -159,4 +182,4 @@ class Inventory:
 
     def _whole_box(self) -> Bytes:
         """What engines may take, but for what strangers took."""
-        return subtract(self.capacity, self._ledger.strangers)
+        return self._not_fenced(subtract(self.capacity, self._ledger.strangers))

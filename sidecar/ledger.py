@@ -95,6 +95,7 @@ class Ledger:
         self._used, self._seen_at = {gpu(g.index): g.used for g in seen.gpus}, seen.at
         self._places |= {gpu(g.index): g.uuid for g in seen.gpus}
         for id, use in self._uses.items():
+            use.engine.leader = leaders.get(id)
             told = seen.uses.get(leaders[id], {}) if id in leaders else {}
             use.look(told, self._used, seen.at)
             self._seen_by_pid |= on_gpus(told).keys() if use.listed else set()

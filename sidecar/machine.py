@@ -16,12 +16,20 @@ from enum import Enum, auto
 from typing import Literal
 
 from shared.status import SERVING, Phase, Step
+from sidecar.again import Force, backoff
 
 IDLE, STARTING, READY = Phase.IDLE, Phase.STARTING, Phase.READY
 SWITCHING, STOPPING = Phase.SWITCHING, Phase.STOPPING
 
 Cause = Literal[
-    "vram_oom", "file_missing", "bad_flag", "port_in_use", "crashed", "stalled", "timeout"
+    "vram_oom",
+    "file_missing",
+    "bad_flag",
+    "port_in_use",
+    "crashed",
+    "stalled",
+    "timeout",
+    "unkillable",
 ]
 
 
@@ -37,6 +45,7 @@ class Fact(Enum):
     KEPT = auto()  # the room is not needed after all
     OVERDUE = auto()  # the deadline of its phase has passed
     STALLED = auto()  # it has requests, and says nothing to any of them
+    HEADLESS = auto()  # the main process is gone, and others of it do not end
     EXITED = auto()  # the process is gone
     ENDED = auto()  # the process is gone, and its memory is not back yet
     RAN_OUT = auto()  # its load ran out of memory, and is tried once more
@@ -52,23 +61,27 @@ ON_FACT: dict[tuple[Phase, Fact], Phase] = {
     (STARTING, Fact.HEALTHY): READY,
     (STARTING, Fact.LET_GO): STOPPING,
     (STARTING, Fact.OVERDUE): STOPPING,
+    (STARTING, Fact.HEADLESS): STOPPING,
     (STARTING, Fact.EXITED): IDLE,
     (STARTING, Fact.ENDED): STOPPING,
     (STARTING, Fact.RAN_OUT): STOPPING,
     (READY, Fact.LET_GO): SWITCHING,
     (READY, Fact.STALLED): STOPPING,
+    (READY, Fact.HEADLESS): STOPPING,
     (READY, Fact.EXITED): IDLE,
     (READY, Fact.ENDED): STOPPING,
     (SWITCHING, Fact.KEPT): READY,
     (SWITCHING, Fact.LET_GO): SWITCHING,
     (SWITCHING, Fact.OVERDUE): STOPPING,
     (SWITCHING, Fact.STALLED): STOPPING,  # what says nothing does not drain
+    (SWITCHING, Fact.HEADLESS): STOPPING,
     (SWITCHING, Fact.EXITED): IDLE,
     (SWITCHING, Fact.ENDED): STOPPING,
     (STOPPING, Fact.ALIVE): STOPPING,  # its last report crossed our signal
     (STOPPING, Fact.HEALTHY): STOPPING,
     (STOPPING, Fact.LET_GO): STOPPING,
     (STOPPING, Fact.OVERDUE): STOPPING,  # deaf to the polite signal: by force
+    (STOPPING, Fact.HEADLESS): STOPPING,
     (STOPPING, Fact.EXITED): IDLE,
     (STOPPING, Fact.ENDED): STOPPING,
     (STOPPING, Fact.FREED): IDLE,
@@ -89,14 +102,6 @@ FIRST_STEP: dict[Phase, str | None] = {
     SWITCHING: Step.DRAINING,
     STOPPING: Step.STOPPING,
 }
-
-# From the third failed load or stall in a row, each further one waits twice as long (llama.cpp's
-# and Kubernetes' crash loops: 10 s, doubling, 300 s at most). Integers: these never overflow.
-FAILURES_FORGIVEN = 2
-FIRST_BACKOFF = 10
-LONGEST_BACKOFF = 300
-
-FORCE_AGAIN = 1.0  # seconds at least between two signals to a process that does not end
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +169,9 @@ class Machine:
         self.stalls = 0  # in a row, without an answer to a request in between
         self.retry_at = now
         self.died = (
-            False  # its last process, or it had stalled: how long it took to end tells nothing
+            False  # its last process, or it had stalled: how long its end took tells nothing
         )
+        self._force = Force(limits.stop)
         self.deadline = math.inf
         self._must_be_ready = math.inf
 
@@ -181,15 +187,16 @@ class Machine:
             self.sign_of_life(now)  # only the first answer is: one may say "loading" for ever
         if fact in ENDS:
             self.died = phase is not STOPPING or self._has_stalled
-        if fact in (Fact.EXITED, Fact.ENDED):
+            self._force = Force(self._limits.stop)
+            self.recover(now)
+        if fact in (Fact.EXITED, Fact.ENDED, Fact.HEADLESS):
             self._ended(exit, now)
         if fact is Fact.STALLED:
             self._stalled(exit, now)
         if fact is Fact.OVERDUE and phase is STARTING:
             self._never_got_ready(now)
         if fact is Fact.OVERDUE and phase is STOPPING:
-            self.deadline = now + max(FORCE_AGAIN, self._limits.stop)
-            return [Stop(force=True)]
+            return self._by_force(now)
         effects = list(self._enter(target, now)) + list(self._settle(now))
         if fact in ENDS and target is STOPPING:  # nobody is left to be told to go
             self.step, self.deadline = Step.AWAITING_VRAM, math.inf
@@ -223,9 +230,21 @@ class Machine:
         if self.phase is STARTING:
             self.deadline = min(self._must_be_ready, now + self._limits.stall)
 
+    @property
+    def unkillable(self) -> bool:
+        """Whether it was ended by force for long, in vain."""
+        return self._force.in_vain
+
+    def recover(self, now: float) -> None:
+        """What could not be ended has ended, and stands in its way no more."""
+        failed = self.failure is not None and self.failure.cause == "unkillable"
+        if failed and not self.unkillable:
+            self.failure = None
+            self.forgive(now)
+
     def cannot_start(self, obstacle: Exit, now: float) -> None:
         """A load that fails before it begins: who waits is told, and nobody leaves for it."""
-        assert self.phase is IDLE, "an engine that runs has been started"
+        assert self.phase is IDLE or self.unkillable, "an engine that runs has been started"
         self._load_failed(obstacle.cause, obstacle.how, now)
 
     def forgive(self, now: float) -> None:
@@ -284,6 +303,13 @@ class Machine:
         self.stalls += 1
         self.retry_at = now + backoff(self.stalls)
 
+    def _by_force(self, now: float) -> list[Effect]:
+        if self._force.told(now):
+            said = f"{now - self._force.began:.0f} s after it was killed it has not ended"
+            self.failure = Failure("load_failed", "unkillable", said, now)
+        self.deadline = self._force.again_at
+        return [Stop(force=True)]
+
     def _never_got_ready(self, now: float) -> None:
         if now >= self._must_be_ready:
             self._load_failed("timeout", f"not ready within {self._limits.start:.0f} s", now)
@@ -297,24 +323,3 @@ class Machine:
         self.failure = Failure("load_failed", cause, message, now, log_tail)
         self.failures += 1
         self.retry_at = now + backoff(self.failures)
-
-
-def backoff(failures: int) -> float:
-    """Seconds before the next try, after so many failed loads or stalls in a row."""
-    if failures <= FAILURES_FORGIVEN:
-        return 0.0
-    return float(min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failures - FAILURES_FORGIVEN - 1)))
-
-
-def phase_diagram() -> str:
-    """The table as a Mermaid diagram, for the documentation."""
-    lines = ["stateDiagram-v2", "    [*] --> idle"]
-    lines += [
-        f"    {phase} --> {target}: {fact.name.lower().replace('_', ' ')}"
-        for (phase, fact), target in ON_FACT.items()
-        if phase is not target
-    ]
-    lines += [
-        f"    {phase} --> {target}: none in flight" for (phase, _), target in ON_STATE.items()
-    ]
-    return "\n".join(lines) + "\n"

@@ -42,6 +42,7 @@ class Resident:
     load_s: float = 0.0
     rate: float = 0.0  # of its requests, per second
     returns: bool = False  # its next request mostly comes soon after it went idle
+    unkillable: bool = False  # it leaves, and nobody can say when
     expires_at: float = math.inf  # when it leaves if nobody has used it until then
     standby: bool = False
 

@@ -100,7 +100,8 @@ class Log:
 
 class Process:
     """A process and its kin. `exited` is done when the last of them is gone, with the process's
-    own exit code, negative for a signal; with None where nobody can know it."""
+    own exit code, negative for a signal; with None where nobody can know it. `headless`: the same,
+    as soon as the process has ended and its kin do not follow it."""
 
     def __init__(
         self, identity: Identity, mark: str, pidfd: int, popen: subprocess.Popen[bytes] | None
@@ -108,6 +109,7 @@ class Process:
         loop = asyncio.get_running_loop()
         self.identity = identity
         self.exited: asyncio.Future[int | None] = loop.create_future()
+        self.headless: asyncio.Future[int | None] = loop.create_future()
         self._kin = Kin(mark, [identity])
         self._pidfd = pidfd
         self._popen = popen  # None: it is not our child
@@ -202,6 +204,8 @@ class Process:
             self.exited.set_result(code)
             return
         later = min(2 * pause, LATER_LOOK)
+        if later == LATER_LOOK and not self.headless.done():
+            self.headless.set_result(code)
         asyncio.get_running_loop().call_later(
             pause, lambda: self._await_the_rest(self._end_the_rest(), code, later)
         )

@@ -58,7 +58,10 @@ class Outlook:
 def _what_matters(facts: Facts) -> object:
     """All but the time that passes."""
     stand = [
-        (r.model, r.phase, r.booking, is_busy(facts, r), is_full(facts, r), r.model in facts.wants)
+        (
+            *(r.model, r.phase, r.unkillable, r.booking),
+            *(is_busy(facts, r), is_full(facts, r), r.model in facts.wants),
+        )
         for r in facts.residents.values()
     ]
     return (stand, facts.claims, facts.capacity)
@@ -83,7 +86,8 @@ class _View:
     def prospect(self, model: str, candidate: Candidate) -> Prospect:
         facts = self._facts
         if (coming := self._later.facts.residents.get(model)) is not None:
-            return Prospect(max(0.0, coming.ready_at - facts.now))
+            ready_in = max(0.0, coming.ready_at - facts.now)
+            return NEVER if coming.unkillable else Prospect(ready_in)
         if facts.now < candidate.retry_at:
             return NEVER
         roomy = [booking for booking in candidate.placements if fits(booking, self._spare_now)]
@@ -98,8 +102,9 @@ class _View:
 
 def _later(facts: Facts) -> Room:
     """The room once those have left who leave, and those are ready who start or have a claim."""
-    staying = [r for r in facts.residents.values() if r.phase not in LEAVING]
-    ready = [replace(r, phase=Phase.READY) for r in staying]
+    residents = facts.residents.values()
+    ready = [replace(r, phase=Phase.READY) for r in residents if r.phase not in LEAVING]
+    ready += [r for r in residents if r.unkillable]
     ready += [_claimed(facts, claim) for claim in facts.claims]
     served = {r.model: facts.wants[r.model] for r in ready if _is_served_at_once(facts, r)}
     serving = [

@@ -218,8 +218,17 @@ def _problems(box: Box, seen: Memory) -> tuple[str, ...]:
     problems += [f"{id}: {obstacle.how}" for id, obstacle in box.inventory.obstacles.items()]
     problems += [f"preload: there was no room for {id}" for id in box.inventory.left_out]
     problems += map(str, box.ledger.lost)
+    problems += [_unkillable(e) for e in box.engines.values() if e.machine.unkillable]
     problems += [box.trouble] if box.trouble else []
     return tuple(problems) + ((seen.problem,) if seen.problem else ())
+
+
+def _unkillable(engine: Engine) -> str:
+    gpus = [f"GPU {index}" for index in gpus_of(engine.booking)]
+    fence = f"; nothing is started on {' and '.join(gpus)}" if gpus else ""
+    whose = "" if engine.leader is None else f" (pid {engine.leader}, or others of its session)"
+    said = f"{engine.model.id}: its process cannot be ended{whose}{fence}"
+    return f"{said}; if it stays, the machine may need a reboot"
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -39,16 +39,16 @@ class Room:
         return subtract(self.arriving(), add(c.booking for c in self.claims))
 
     def left_by_pins(self) -> dict[str, int]:
-        """What is there if all leave that may ever be told to."""
-        pinned = add(r.booking for r in self.facts.residents.values() if r.pinned)
-        return subtract(self.facts.capacity, pinned)
+        """What is there if all leave that may ever be told to, and can."""
+        stay = (r for r in self.facts.residents.values() if r.pinned or r.unkillable)
+        return subtract(self.facts.capacity, add(r.booking for r in stay))
 
     def takes_now(self, booking: Bytes) -> bool:
         """Whether an engine may start there at once."""
         return fits(booking, self.free()) and not self._is_shared_with_a_start(booking)
 
     def leaves(self, resident: Resident) -> bool:
-        if resident.model in self.kept:
+        if resident.model in self.kept or resident.unkillable:
             return False
         return resident.model in self.told_to_go or resident.phase in LEAVING
 

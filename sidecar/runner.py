@@ -141,6 +141,7 @@ class Runner:
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._begin(self._follow_log())
+                self._begin(self._tell_when_headless())
                 if not self.launch.reports:
                     self._begin(self._poll_health())
                 if self._told_to_go:  # it was adopted to that end
@@ -153,6 +154,11 @@ class Runner:
             if not self._is_left:  # nothing of ours outlives a failure in here
                 self.process.signal(force=True)
         return diagnosis.diagnose(code, self.tail(diagnosis.LINES_TOLD))
+
+    async def _tell_when_headless(self) -> None:
+        assert self.process is not None
+        code = await asyncio.shield(self.process.headless)
+        self._tell.saw(Fact.HEADLESS, diagnosis.diagnose(code, self.tail(diagnosis.LINES_TOLD)))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._group is not None

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from shared.status import Phase, Step
+from sidecar.again import backoff
+from sidecar.diagram import phase_diagram
 from sidecar.machine import (
     ENDS,
     IDLE,
@@ -26,8 +28,6 @@ from sidecar.machine import (
     Machine,
     Spawn,
     Stop,
-    backoff,
-    phase_diagram,
 )
 
 LIMITS = Limits(start=100, stall=20, drain=60, stop=10)
@@ -116,9 +116,60 @@ def is_deaf_to_the_polite_signal() -> None:
         assert (engine.phase, engine.step, engine.deadline) == (STOPPING, Step.STOPPING, 11)
     assert engine.saw(Fact.OVERDUE, 11) == [Stop(force=True)]
     assert engine.saw(Fact.OVERDUE, 21) == [Stop(force=True)]
-    assert engine.deadline == 31
+    assert engine.deadline == 26
     engine.saw(Fact.EXITED, 22, CRASH)
     assert (engine.phase, engine.failure) == (IDLE, None)
+
+
+def cannot_be_ended_for_long() -> None:
+    engine = ready()
+    engine.saw(Fact.LET_GO, 1)
+    for now in (11, 21):
+        assert engine.saw(Fact.OVERDUE, now) == [Stop(force=True)]
+        assert not engine.unkillable
+    assert engine.saw(Fact.OVERDUE, 26) == [Stop(force=True)]
+    assert (engine.phase, engine.unkillable, engine.deadline) == (STOPPING, True, 36)
+    assert engine.failure is not None
+    assert (engine.failure.code, engine.failure.cause) == ("load_failed", "unkillable")
+    assert engine.failure.message == "15 s after it was killed it has not ended"
+    engine.recover(27)
+    assert engine.saw(Fact.OVERDUE, 36) == [Stop(force=True)]
+    assert engine.failure.at == 26
+    engine.cannot_start(Exit("unkillable", "it still has not"), 37)
+    assert engine.failures == 1
+    engine.saw(Fact.EXITED, 40)
+    assert (engine.phase, engine.failure, engine.failures) == (IDLE, None, 0)
+    assert not engine.unkillable
+    engine.saw(Fact.WANTED, 41)
+    engine.saw(Fact.LET_GO, 42)
+    engine.saw(Fact.OVERDUE, 52)
+    assert not engine.unkillable
+
+
+def loses_its_main_process_while_it_loads() -> None:
+    engine = machine(Fact.WANTED)
+    assert engine.saw(Fact.HEADLESS, 5, CRASH) == [Stop()]
+    assert (engine.phase, engine.step, engine.deadline) == (STOPPING, Step.STOPPING, 15)
+    assert engine.failure is not None
+    assert (engine.failure.code, engine.failure.cause) == ("load_failed", "crashed")
+    engine.saw(Fact.EXITED, 6, CRASH)
+    assert (engine.phase, engine.failures) == (IDLE, 1)
+
+
+def loses_its_main_process_while_it_serves() -> None:
+    engine = ready(in_flight=1)
+    assert engine.saw(Fact.HEADLESS, 5, CRASH) == [Stop()]
+    assert engine.saw(Fact.OVERDUE, 15) == [Stop(force=True)]
+    assert engine.failure is not None
+    assert engine.failure.code == "engine_died"
+
+
+def loses_its_main_process_while_it_drains_or_stops() -> None:
+    engine = ready(in_flight=1)
+    engine.saw(Fact.LET_GO, 1)
+    assert engine.saw(Fact.HEADLESS, 5, CRASH) == [Stop()]
+    assert engine.saw(Fact.HEADLESS, 6, CRASH) == []
+    assert (engine.phase, engine.deadline) == (STOPPING, 15)
 
 
 def fails_to_load() -> None:
@@ -265,6 +316,10 @@ LIVES = (
     runs_out_of_memory_and_is_tried_once_more,
     serves_on_under_the_next_sidecar,
     is_of_no_use_to_the_next_sidecar,
+    cannot_be_ended_for_long,
+    loses_its_main_process_while_it_loads,
+    loses_its_main_process_while_it_serves,
+    loses_its_main_process_while_it_drains_or_stops,
 )
 
 
@@ -498,7 +553,8 @@ class Walk:
         if self.machine.phase is STOPPING:
             possible &= NEXT_OF_THE_LIVING if self.alive else {Fact.LET_GO, Fact.FREED}
         fact = self.chance.choice(sorted(possible, key=lambda fact: fact.value))
-        draining = self.machine.phase is SWITCHING and fact not in (Fact.OVERDUE, Fact.STALLED)
+        undrained = (Fact.OVERDUE, Fact.STALLED, Fact.HEADLESS)
+        draining = self.machine.phase is SWITCHING and fact not in undrained
         self.alive |= fact in (Fact.ADOPTED, Fact.LEFT_BEHIND)
         effects = self.machine.saw(fact, self.now, CRASH)
         if fact in ENDS:

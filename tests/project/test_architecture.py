@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.machine import phase_diagram
+from sidecar.diagram import phase_diagram
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("router", "shared", "sidecar")
