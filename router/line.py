@@ -44,12 +44,12 @@ class Line:
         self._sent_again: set[str] = set()  # tickets
         self._stories: dict[str, Story] = {}
         self._loaded_for: set[str] = set()  # models whose line has seen a load
-        self._closing = False
+        self.closing = False
 
     # What happens.
 
     def arrived(self, ticket: Ticket, now: float) -> list[Effect]:
-        if self._closing:
+        if self.closing:
             return [Fail(ticket, shutting_down())]
         if ticket.model not in self._queues and (box := self._free(ticket.model)) is not None:
             self._crowd.pass_through(ticket)
@@ -75,7 +75,7 @@ class Line:
         """The box did not take it: back to its place, and to that box only after newer news."""
         _, box = self._served_at.pop(ticket.id)
         self.boxes[box].refused(ticket, boot, seq)
-        if self._closing:
+        if self.closing:
             self._crowd.over(ticket)
             return [Fail(ticket, shutting_down())]
         self._crowd.back(ticket)
@@ -125,7 +125,7 @@ class Line:
 
     def close(self) -> list[Effect]:
         """Nobody waits here any more; who is served already is served to the end."""
-        self._closing = True
+        self.closing = True
         waiting = [ticket for queue in self._queues.values() for ticket in queue]
         failed: list[Effect] = [Fail(ticket, shutting_down()) for ticket in waiting]
         self._drop(failed)

@@ -35,9 +35,15 @@ class Fleet:
         return _told(self.dispatch.heart.trouble)
 
     async def readyz(self, request: Request) -> Response:
-        """Ready when at least one box is heard."""
-        heard = any(box.live for box in self.dispatch.line.boxes.values())
-        return _told(self.dispatch.heart.trouble or (None if heard else "no box can be reached"))
+        """Ready when at least one box is heard, and until it shuts down."""
+        return _told(self.dispatch.heart.trouble or self._why_nobody_is_served())
+
+    def _why_nobody_is_served(self) -> str | None:
+        line = self.dispatch.line
+        if line.closing:
+            return "shutting down"
+        heard = any(box.live for box in line.boxes.values())
+        return None if heard else "no box can be reached"
 
     def _boxes(self) -> list[dict[str, Any]]:
         boxes = []
