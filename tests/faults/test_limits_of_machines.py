@@ -1,7 +1,12 @@
 """F78 to F81: descriptors, memory, processes and time of the machine run out."""
 
 import asyncio
+import itertools
+import os
 import resource
+import signal
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -9,19 +14,23 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sidecar.events import HEARTBEAT
 from tests.e2e.pair import ask, chat
 from tests.faults.doors import Caller, call, status_in
-from tests.faults.streams import Yard, engine, yard
-from tests.harness import Program, client, until
+from tests.faults.streams import Json, Yard, engine, yard
+from tests.harness import Program, Server, children_of, client, free_port, until
 
 FILES = 128
 CLIENTS = 300
-HEAD = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
+PROCESSES = 16
+AS_NOBODY = ("setpriv", "--reuid", "61080", "--clear-groups")  # nobody else's processes are its
+SLOW = ("--tokens", "60", "--tokens-per-second", "10")
 
 
 @pytest.fixture
 async def it(tmp_path: Path) -> AsyncIterator[Yard]:
     models = [engine(tmp_path, "warm"), engine(tmp_path, "other")]
+    models.append(engine(tmp_path, "slow", *SLOW))
     async with yard(tmp_path, "".join(models), "warm") as it:
         yield it
 
@@ -75,3 +84,83 @@ async def test_f78_a_sidecar_without_descriptors_for_clients_still_starts_engine
         told = asyncio.ensure_future(ask(it.http, chat("other")))
         await until(lambda: it.noted("other", "ready"))
     assert (await told).done
+
+
+# F80: processes.
+
+
+@asynccontextmanager
+async def sidecar_of_nobody(tmp: Path) -> AsyncIterator[Server]:
+    """Root's processes are not counted. It may read what is ours all the same, and have few
+    processes."""
+    port, config = free_port(), tmp / "sidecar.yaml"
+    models = "models: {any: {engine: command, vram: 1MiB, command: [sleep, '60', '{port}']}}"
+    config.write_text(f"listen: 127.0.0.1:{port}\nmemory_limit: 1GiB\n{models}\n")
+    caps = ("--inh-caps", "+dac_override", "--ambient-caps", "+dac_override")
+    limit = ("prlimit", f"--nproc={PROCESSES}:{PROCESSES}")
+    program_of_ours = (sys.executable, "-m", "sidecar", "--config", str(config))
+    async with Program([*limit, *AS_NOBODY, *caps, *program_of_ours], tmp) as program:
+        url = f"http://127.0.0.1:{port}"
+
+        async def up() -> bool:
+            assert program.code is None, program.log()
+            return await status_of(url, "/healthz") == 200
+
+        await until(up)
+        yield Server(url, program, config)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes somebody else")
+async def test_f80_a_sidecar_that_may_start_no_process_says_so_and_backs_off(
+    tmp_path: Path,
+) -> None:
+    async with sidecar_of_nobody(tmp_path) as it, client(it.url) as http:
+        numbers = itertools.count(1)
+
+        async def backs_off() -> Json | None:
+            """asked for again and again, it rests"""
+            wants = {"waiting": {"0": 1}, "oldest_s": 0.0, "sent": 0}
+            demand = {"v": 1, "seq": next(numbers), "ttl_s": 3, "models": {"any": wants}}
+            assert (await http.put("/demand/one", json=demand)).status_code == 204
+            (found,) = (await http.get("/models/status")).json()["models"]
+            error = dict(found["error"] or {})
+            return error if error.get("retry_in_s") else None
+
+        async with AsyncExitStack() as stack:
+            for _ in range(PROCESSES):
+                await stack.enter_async_context(Program([*AS_NOBODY, "sleep", "60"], tmp_path))
+            error = await until(backs_off)
+            assert (error["code"], error["cause"]) == ("load_failed", "crashed")
+            assert "Resource temporarily unavailable" in error["message"]
+            assert children_of(it.program.pid) == []
+            assert (await http.get("/healthz")).status_code == 200
+        assert (await http.post("/models/any/load")).status_code == 202
+
+        await until(lambda: children_of(it.program.pid))
+        assert (await http.post("/models/any/unload")).status_code == 202
+
+
+# F81: time.
+
+
+async def test_f81_a_box_that_stands_for_less_than_three_heartbeats_is_not_lost(it: Yard) -> None:
+    heard = asyncio.ensure_future(ask(it.http, chat("slow")))
+    await until(lambda: it.noted("slow", "request"))
+    pid, stopped = it.pair.sidecar.program.pid, time.monotonic()
+    os.kill(pid, signal.SIGSTOP)
+
+    async def is_live() -> bool:
+        """for two heartbeats and a half"""
+        (box,) = (await it.http.get("/api/fleet")).json()["boxes"]
+        assert box["live"]
+        return time.monotonic() > stopped + 2.5 * HEARTBEAT
+
+    try:
+        await until(is_live)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (await heard).done
+    await until(lambda: "the event loop turns again" in it.pair.sidecar.program.log())
+    assert "trouble with a box" not in it.pair.router.program.log()
+    assert await status_of(it.pair.sidecar.url, "/healthz") == 200
+    assert len(it.noted("slow", "started")) == 1
