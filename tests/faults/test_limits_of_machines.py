@@ -12,15 +12,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from sidecar.events import HEARTBEAT
-from tests.e2e.pair import ask, chat
+from tests.e2e.pair import ask, chat, pair
 from tests.faults.doors import Caller, call, status_in
-from tests.faults.streams import Json, Yard, engine, yard
+from tests.faults.streams import Got, Json, Yard, engine, got, yard
 from tests.harness import Program, Server, children_of, client, free_port, until
 
 FILES = 128
+LINE_MIB = 16
 CLIENTS = 300
 PROCESSES = 16
 AS_NOBODY = ("setpriv", "--reuid", "61080", "--clear-groups")  # nobody else's processes are its
@@ -164,3 +166,30 @@ async def test_f81_a_box_that_stands_for_less_than_three_heartbeats_is_not_lost(
     assert "trouble with a box" not in it.pair.router.program.log()
     assert await status_of(it.pair.sidecar.url, "/healthz") == 200
     assert len(it.noted("slow", "started")) == 1
+
+
+# F79: memory.
+
+
+async def test_f79_a_router_with_little_memory_sheds_before_it_dies(tmp_path: Path) -> None:
+    models = engine(tmp_path, "long", "--load-seconds", "3600") + engine(tmp_path, "warm")
+    limits = f"queue: {{max_bytes: {LINE_MIB}MiB}}"
+    async with pair(tmp_path, models, router_yaml=limits) as both:
+        assert (await ask(both.http, chat("warm"))).done
+        program = both.router.program
+        most = psutil.Process(program.pid).memory_info().vms + 4 * LINE_MIB * 2**20
+        resource.prlimit(program.pid, resource.RLIMIT_AS, (most, most))
+        body = {**chat("long"), "picture": "x" * 2**20}
+        waiting = [asyncio.ensure_future(got(both.http, body)) for _ in range(2 * LINE_MIB)]
+
+        def shed() -> set[asyncio.Task[Got]] | None:
+            """all but those for whom there is room"""
+            done = {one for one in waiting if one.done()}
+            return done if len(done) > LINE_MIB else None
+
+        assert {one.result().code for one in await until(shed)} == {"queue_full"}
+        assert (await ask(both.http, chat("warm"))).done
+        assert program.code is None
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
