@@ -32,6 +32,8 @@ def read(path: str, query: str, body: bytes) -> Call:
     """Raises InvalidRequest, which names the field, or NotFound."""
     if not {"", ".", ".."}.isdisjoint(path.split("/")):  # it would lead out of /engines
         raise NotFound(f"/v1/{path}")
+    if not path.isprintable() or "\\" in path:  # some read a NUL as its end, and this as a slash
+        raise NotFound(f"/v1/{path}")
     said = _object(body)
     name = said.get("model")
     if not isinstance(name, str) or not name:

@@ -19,9 +19,10 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from shared import head, patience
+from shared import head, patience, turnstile
 from shared.cork import Corked
-from shared.errors import InternalError, InvalidRequest, RequestTimeout, SwapyardError
+from shared.descriptors import Room
+from shared.errors import InternalError, RequestTimeout, SwapyardError
 from shared.exchange import Exchange, Flow, begin, last_word
 from shared.vigil import Vigil
 
@@ -33,12 +34,6 @@ NOTHING: Final = 0  # of a message has come
 HEAD: Final = 1
 BODY: Final = 2
 
-NO_HTTP = InvalidRequest("The request is not valid HTTP/1.1.", code="invalid_request")
-FLOOD = InvalidRequest(
-    "The body of the request has too much framing between its chunks, or behind them.",
-    code="invalid_request",
-)
-
 log = structlog.get_logger()
 
 
@@ -48,7 +43,7 @@ class Door(HttpToolsProtocol):
     __slots__ = (
         *("_limits", "_vigil", "_corked", "_answering", "_queue"),
         *("_reading", "_watched", "_came", "_begun", "_body"),
-        *("_why", "_deaf", "_last_word"),
+        *("_why", "_deaf", "_last_word", "_room"),
     )
     cycle: Exchange  # the newest one
 
@@ -71,7 +66,7 @@ class Door(HttpToolsProtocol):
         self._begun = 0.0  # when we began to wait for it
         self._body = 0  # bytes of a body since then
         # How it ends.
-        self._why: SwapyardError | None = NO_HTTP  # if the parser stops
+        self._why: SwapyardError | None = head.NO_HTTP  # if the parser stops
         self._deaf = False  # whatever comes now is thrown away
         self._last_word: bytes | None = None
 
@@ -82,7 +77,11 @@ class Door(HttpToolsProtocol):
         self._corked, self.flow = corked, Flow(corked)
         unsent = corked.get_write_buffer_size
         self._vigil = Vigil(self.loop, self._limits, self._overdue, unsent, self._drop)
-        self._vigil.wait_for(self._limits.head)
+        self._room = turnstile.room_for(transport)
+        self._vigil.wait_for(self._limits.head if self._room is Room.PLENTY else turnstile.BRIEF)
+        if self._room is Room.NONE:
+            self._deaf = True
+            turnstile.turn_away(corked, self.server_state.default_headers)
 
     # What comes in.
 
@@ -96,7 +95,7 @@ class Door(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as pause:
             self._ignore_upgrade(data[pause.args[0] :])
         except httptools.HttpParserError as error:
-            if isinstance(error, httptools.HttpParserCallbackError) and self._why is NO_HTTP:
+            if isinstance(error, httptools.HttpParserCallbackError) and self._why is head.NO_HTTP:
                 log.exception("a fault of the door")  # for nobody had it stop
                 self._why = InternalError()
             self._refuse(self._why)
@@ -130,8 +129,11 @@ class Door(HttpToolsProtocol):
         if len(self._queue) == PIPELINED:
             self._queue[-1].keep_alive = False
             self._stop(None)
+        if turnstile.is_refused(self._room, self.url):
+            self._stop(turnstile.CROWD)
         self._reading, self._came = BODY, 0
         self.cycle = exchange = begin(self, method, version, self._part)
+        exchange.keep_alive &= self._room is Room.PLENTY
         if self._answering is None:
             self._answer(exchange)
         else:
@@ -221,7 +223,7 @@ class Door(HttpToolsProtocol):
             if why := head.too_large(len(self.url), len(self.headers), self._came):
                 self._refuse(why)
         elif self._came > patience.FRAMING:
-            self._refuse(FLOOD)
+            self._refuse(head.FLOOD)
 
     def _overdue(self, now: float) -> None:
         if self.transport.is_closing():

@@ -18,6 +18,12 @@ HEADERS = 100
 URL = 8 * 1024  # bytes
 LENGTH = 20  # digits: as many as 64 bits have, and the parser checks the number, but for zeros
 
+NO_HTTP = InvalidRequest("The request is not valid HTTP/1.1.", code="invalid_request")
+FLOOD = InvalidRequest(
+    "The body of the request has too much framing between its chunks, or behind them.",
+    code="invalid_request",
+)
+
 Headers = list[tuple[bytes, bytes]]
 
 # As clients write them, to how we do. Those who wait share these, and none is made anew.

@@ -70,7 +70,7 @@ async def test_f40_the_second_signal_ends_it_now_and_its_streams_say_so(it: Yard
     it.pair.router.program.terminate()
 
     async def heard_the_first() -> bool:
-        return (await got(it.http, chat("endless"))).code == "shutting_down"
+        return (await it.http.get("/readyz")).text == "shutting down\n"
 
     await until(heard_the_first)
     assert it.pair.router.program.code is None
