@@ -22,7 +22,7 @@ from tests.http.test_watchers import stuck
 # F37: a storm of changes.
 
 WATCHERS = 200
-CHANGES = 600
+CHANGES = 300
 MEBIBYTE = 2**20
 
 
