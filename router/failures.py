@@ -11,9 +11,10 @@ import json
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from router import spread
 from router.effects import Effect, Fail
 from router.placement import untried
-from router.queue import Queue
+from router.queue import Queue, Ticket
 from router.view import BoxView
 from shared.errors import (
     DoesNotFit,
@@ -46,7 +47,7 @@ def who_fails(
     for ticket in queue:
         error = answer_of(model, ticket.arrived, failed, possible)
         if error is not None:
-            effects.append(Fail(ticket, load_failed(model, error, error.retry_in_s)))
+            effects.append(fails(ticket, load_failed(model, error, error.retry_in_s)))
         elif now >= ticket.arrived + max_wait:
             effects.append(Fail(ticket, QueueTimeout(model, now - ticket.arrived)))
     return effects
@@ -94,6 +95,15 @@ def nobody_can(
         code="box_unreachable",
         retry_after=grace,
     )
+
+
+def fails(ticket: Ticket, error: SwapyardError) -> Fail:
+    """A model that rests is asked for again when its rest is over, and not by all at once."""
+    if isinstance(error, LoadFailed) and error.retry_after is not None:
+        cause, tail = error.more["cause"], error.more["log_tail"]
+        later = spread.after(error.retry_after, ticket.id)
+        return Fail(ticket, LoadFailed(error.message, cause, tail, later))
+    return Fail(ticket, error)
 
 
 def may_return(boxes: Iterable[BoxView], grace: float, now: float) -> list[BoxView]:

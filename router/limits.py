@@ -7,11 +7,11 @@ Rule 2: this file does no I/O, reads no clock and never awaits.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
+from router import spread
 from router.crowd import Crowd
 from router.failures import queue_full, tenant_limit
 from router.queue import Ticket
@@ -20,7 +20,6 @@ from shared.errors import SwapyardError, TooLarge
 
 SOONEST = 1.0  # seconds; clients round down what is less
 LATEST = 50.0  # seconds: with what is added below, no client is sent away for over a minute
-SPREAD = 0.2  # of the time, to either side: those sent away together do not come back together
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +70,4 @@ def _come_back(
     knows is expected to last as long again as the line has lasted."""
     known = [seconds for seconds in served_in if seconds is not None]
     soonest = min(known) if known else now - min(crowd.oldest(), default=now)
-    return spread(min(max(soonest, SOONEST), LATEST), ticket.id)
-
-
-def spread(seconds: float, id: str) -> float:
-    """By the request's own id: the same request is always told the same."""
-    drawn = int.from_bytes(hashlib.blake2b(id.encode(), digest_size=4).digest()) / 2**32
-    return seconds * (1 - SPREAD + 2 * SPREAD * drawn)
+    return spread.around(min(max(soonest, SOONEST), LATEST), ticket.id)

@@ -18,7 +18,7 @@ from router.boxes import Boxes
 from router.crowd import Crowd
 from router.effects import Effect, Fail, Lost, News, Send
 from router.explain import explain
-from router.failures import broken_off, may_return, nobody_can, shutting_down, who_fails
+from router.failures import broken_off, fails, may_return, nobody_can, shutting_down, who_fails
 from router.limits import LineLimits, over_limit
 from router.placement import candidates, least_taken
 from router.placing import Placing
@@ -258,7 +258,7 @@ class Line:
         error = nobody_can(model, boxes, self._limits.box_grace, now)
         if error is None:
             return []
-        failed: list[Effect] = [Fail(ticket, error) for ticket in self._queues[model]]
+        failed: list[Effect] = [fails(ticket, error) for ticket in self._queues[model]]
         self._drop(failed)
         return failed
 

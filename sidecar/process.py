@@ -49,6 +49,8 @@ class Log:
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._new: deque[str] = deque(maxlen=LINES_KEPT)  # that nobody was handed yet
         self._rest = b""
+        self.moved = False  # whether anything at all had come at the last poll
+        self._came = False
         self._closed = False
         self._read = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._at = 0 if whole else os.lseek(self._read, 0, os.SEEK_END)
@@ -56,6 +58,7 @@ class Log:
     def poll(self) -> list[str]:
         """The lines that came since the last call, of a flood the newest."""
         self._look()
+        self.moved, self._came = self._came, False
         new = list(self._new)
         self._new.clear()
         return new
@@ -74,15 +77,14 @@ class Log:
         end = os.fstat(self._read).st_size
         if self._at < end - READ_AT_ONCE:
             self._at, self._rest = end - READ_AT_ONCE, b""
-        while self._at < end and (
-            chunk := os.pread(self._read, min(65536, end - self._at), self._at)
-        ):
-            self._at += len(chunk)
-            *whole, rest = (self._rest + chunk).split(b"\n")
-            self._rest = rest[: 4 * LINE_LIMIT]
-            lines = [self._text(line) for line in whole[-LINES_KEPT:]]
-            self.lines.extend(lines)
-            self._new.extend(lines)
+        chunk = os.pread(self._read, max(0, end - self._at), self._at)
+        self._at += len(chunk)
+        self._came |= bool(chunk)
+        *whole, rest = _newest_lines(self._rest + chunk)
+        self._rest = rest[: 4 * LINE_LIMIT]
+        lines = [self._text(line) for line in whole]
+        self.lines.extend(lines)
+        self._new.extend(lines)
         if end > LOG_LIMIT:
             os.ftruncate(self._read, 0)  # safe: the writer's descriptor appends
             self._at = 0
@@ -94,8 +96,15 @@ class Log:
         os.close(self._read)
 
     def _text(self, line: bytes) -> str:
-        text = line.decode("utf-8", "replace").rstrip("\r")
+        text = line[: 4 * LINE_LIMIT].decode("utf-8", "replace").rstrip("\r")
         return (text.replace(self._secret, "[key]") if self._secret else text)[:LINE_LIMIT]
+
+
+def _newest_lines(said: bytes) -> list[bytes]:
+    """The last lines that are whole, as many as are kept, and what follows them. Of a flood the
+    rest is not even looked at: an engine can say more than we have time to read."""
+    first, *others = said.rsplit(b"\n", LINES_KEPT)
+    return [first.rpartition(b"\n")[2], *others]
 
 
 class Process:

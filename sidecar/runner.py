@@ -27,7 +27,7 @@ from sidecar.state import MARK
 POLL = 0.005  # seconds, while a load is young: half of it is what a switch waits for a poll
 POLL_LATER = 0.1
 YOUNG = 2.0  # seconds
-POLL_LOG_WHEN_READY = 1.0
+POLL_LOG_WHEN_READY = 0.1  # an engine that floods its log at 100 MB/s takes 10 MB of disk meanwhile
 HEALTH_TIMEOUT = 2.0  # an engine that takes a connection and says nothing is not ready
 # A line that comes less than a millisecond after "ready" may be lost in llama-server (3 of 300
 # were, sent at once), and it reads no other: after this time the signal follows.
@@ -196,7 +196,7 @@ class Runner:
         assert self._log is not None
         while True:
             lines = self._log.poll()
-            if lines:
+            if self._log.moved:  # also a bar that is drawn in one line, as vLLM's
                 self._tell.sign_of_life()
             if self.launch.reports:
                 for line in lines:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from router.effects import Effect, Fail, Send
-from router.limits import LineLimits, spread
+from router.limits import LineLimits
 from router.line import Line
+from router.spread import around
 from shared.status import ModelStatus, Phase, Switch
 from tests.core.said import catalogue, idle, ready, status, ticket
 
@@ -39,7 +40,7 @@ def said(effects: list[Effect]) -> str:
 
 
 def come_back(line: Line, now: float = 20.0) -> float:
-    return refused(line.arrived(ticket("more", arrived=now), now))[2] / spread(1.0, "more")
+    return refused(line.arrived(ticket("more", arrived=now), now))[2] / around(1.0, "more")
 
 
 def test_one_tenant_may_fill_its_part_and_another_still_has_room() -> None:
@@ -124,7 +125,7 @@ def test_a_tenant_s_place_is_free_when_its_own_first_is_served() -> None:
         line.arrived(ticket(str(n), arrived=19.0 + n / 10, tenant=tenant), 19.5)
     status, code, seconds = refused(line.arrived(ticket("more", "y", tenant="c"), 20.0))
     assert (status, code) == (429, "tenant_limit")
-    assert seconds / spread(1.0, "more") == pytest.approx(7.5 + 4.0)
+    assert seconds / around(1.0, "more") == pytest.approx(7.5 + 4.0)
 
 
 def test_where_a_slot_is_waited_for_the_length_of_answers_tells() -> None:
@@ -161,8 +162,8 @@ def test_a_body_that_could_never_wait_is_too_large_and_nobody_is_told_to_come_ba
 
 
 def test_those_who_are_sent_away_together_do_not_come_back_together() -> None:
-    told = [spread(30.0, str(n)) for n in range(1000)]
+    told = [around(30.0, str(n)) for n in range(1000)]
     assert min(told) >= 24.0
     assert max(told) <= 36.0
     assert all(sum(24 + n <= one < 25 + n for one in told) > 50 for n in range(12))
-    assert spread(30.0, "7") == told[7], "the same request is told the same"
+    assert around(30.0, "7") == told[7], "the same request is told the same"

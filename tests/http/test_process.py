@@ -341,3 +341,29 @@ def test_of_a_flood_the_newest_is_read_and_no_more_at_once(tmp_path: Path) -> No
     assert lines[-1] == "499999"
     assert len(lines) == LINES_KEPT
     log.close()
+
+
+def test_of_many_lines_at_once_the_newest_are_kept_whole(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    for count in (LINES_KEPT - 1, LINES_KEPT, LINES_KEPT + 1):
+        with log.path.open("a") as file:
+            file.write("".join(f"{n}\n" for n in range(count)) + "hal")
+        expected = [str(n) for n in range(count)][-LINES_KEPT:]
+        assert log.poll()[1:] == expected[1:]
+        assert log.tail(1) == ("hal",)
+        with log.path.open("a") as file:
+            file.write("f\n")
+        assert log.poll() == ["half"]
+    log.close()
+
+
+def test_what_is_drawn_in_one_line_moves_too(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    log.path.write_bytes(b"loading: 10 %")
+    assert (log.poll(), log.moved) == ([], True)
+    assert (log.poll(), log.moved) == ([], False)
+    with log.path.open("ab") as file:
+        file.write(b"\rloading: 20 %")
+    log.tail(1)
+    assert (log.poll(), log.moved) == ([], True)
+    log.close()
