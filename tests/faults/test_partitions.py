@@ -3,6 +3,7 @@ wrong, nothing is started twice, and all is well when it is over.
 """
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,8 +14,8 @@ import pytest
 from tests.e2e.pair import Told, ask, chat
 from tests.fakes.chaos import Chaos
 from tests.faults.storm.processes import send
-from tests.faults.streams import ChaosYard, engine, got, yard, yard_over_chaos
-from tests.harness import until
+from tests.faults.streams import CHAT, ChaosYard, engine, got, yard, yard_over_chaos
+from tests.harness import frames, until
 
 MODEL = "kept"
 TOKENS = 40
@@ -80,27 +81,20 @@ async def test_f66_what_a_short_partition_holds_up_goes_on_after_it(
     await all_is_well(it)
 
 
+@pytest.mark.parametrize("parted", [False, True], ids=["reset", "parted for longer than they last"])
 async def test_f66_connections_that_are_reset_end_their_answers_once_and_nothing_else(
-    it: ChaosYard,
+    it: ChaosYard, parted: bool
 ) -> None:
-    async with streaming(it) as begun:
-        it.inside.reset()
-    told = begun.result()
-    assert told.error is not None
-    assert told.error["code"] == "engine_died"
-    assert WHOLE.startswith(told.text)
-    assert not told.done
-    await all_is_well(it)
-
-
-async def test_f66_a_partition_that_outlives_its_connections_ends_their_answers(
-    it: ChaosYard,
-) -> None:
-    async with streaming(it) as begun:
-        it.inside.part()
+    async with it.http.stream("POST", CHAT, json=chat(MODEL)) as response:
+        heard = frames(response)
+        await anext(heard)
+        if parted:
+            it.inside.part()
         it.inside.reset()
         it.inside.heal()
-    assert begun.result().error is not None
+        *others, last = [frame.data async for frame in heard]
+    assert json.loads(last)["error"]["code"] == "engine_died"
+    assert not [data for data in others if "error" in json.loads(data)]
     await all_is_well(it)
 
 
