@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 CLIENTS := .venv-clients/langchain-openai .venv-clients/litellm bench/clients/node/node_modules
 
-.PHONY: help install run check test test-core storms test-hermes try-image lock bench bench-relay \
+.PHONY: help install run check test test-core storms faults test-hermes try-image lock bench bench-relay \
 	bench-crowd bench-sim bench-scale bench-traces clients docs clean
 
 help:
@@ -36,6 +36,9 @@ test-core: install ## the pure cores, in seconds
 storms: install ## a long search for what breaks a promise of the cores: STORMS=50 times the usual
 	SWAPYARD_STORMS=$(or $(STORMS),50) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
 		tests/core/test_invariants*.py tests/core/test_pair_storms.py
+
+faults: install ## kills, hangs and partitions over running load, as JSON: MINUTES=30, SEED=any
+	@$(BIN)/python -m tests.faults.storm --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
 .venv-hermes/installed: tests/hermes/requirements.txt
 	$(PYTHON) -m venv .venv-hermes

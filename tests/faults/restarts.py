@@ -49,16 +49,27 @@ class Restarts:
     async def once(self, number: int) -> None:
         """Half of them at a named point, in turn; the others at any moment of a switch."""
         names = points.of("sidecar")
-        point = names[number // 2 % len(names)] if number % 2 else ""
-        await self._load()
-        if point:
-            await self._at(point, 1 + number // 2 // len(names) % 3)
+        turn, at_a_point = divmod(number, 2)
+        if at_a_point:
+            await self.at(names[turn % len(names)], 1 + turn // len(names) % 3)
         else:
-            await self._switch()
-            await asyncio.sleep(self.chance.uniform(0, LATEST))
-            await self.box.seat.killed()
-        self.killed["at a point" if point else "at any moment"] += 1
-        await self._return(f"#{number} {point or 'at any moment'}")
+            await self.at_any_moment()
+
+    async def at_any_moment(self) -> None:
+        await self._load()
+        await self._switch()
+        await asyncio.sleep(self.chance.uniform(0, LATEST))
+        await self.box.seat.killed()
+        self.killed["at any moment"] += 1
+        await self._return("at any moment")
+
+    async def at(self, point: str, nth: int) -> bool:
+        """Whether it came to that point: else it is killed as it is."""
+        await self._load()
+        met = await self._meet(point, nth)
+        self.killed["at a point" if met else "at none, as it did not come to its point"] += 1
+        await self._return(point)
+        return met
 
     async def _load(self) -> None:
         """What is to stay is ready, and none of the others is on its way."""
@@ -78,8 +89,9 @@ class Restarts:
         (next, *_) = (model for model in SWITCHES if phases[model] != "ready")
         await self._post(f"/models/{next}/load")
 
-    async def _at(self, point: str, nth: int) -> None:
-        """It is killed, comes back, is asked for a switch and all else, and meets its point."""
+    async def _meet(self, point: str, nth: int) -> bool:
+        """It is killed, comes back, is asked for a switch and all else, and meets its point, if
+        it does."""
         await self.box.seat.killed()
         await self.box.seat.start(f"{point}:{nth}:kill")
         deadline = time.monotonic() + TO_DIE
@@ -89,10 +101,12 @@ class Restarts:
                 await self._ask(READY[0])
             except (httpx.TransportError, ValueError):
                 await asyncio.sleep(0.02)
-        if self.box.seat.code is None and point == "farewell":
-            processes.send(self.box.seat.pid, signal.SIGTERM)
-            await until(lambda: self.box.seat.code is not None)
+        if self.box.seat.code is None:
+            processes.send(self.box.seat.pid, signal.SIGTERM)  # some points are in its farewell
+            await asyncio.sleep(0.1)
+        met = self.box.seat.code == -signal.SIGKILL
         await self.box.seat.killed()
+        return met
 
     async def _return(self, why: str) -> None:
         expected = to_adopt(self.box)
@@ -137,7 +151,8 @@ async def run(times: int, seed: int) -> dict[str, Any]:
                     break
                 if number % 10 == 9:
                     sys.stderr.write(f"{number + 1} of {times}\n")
-            await quiet.box_unloaded(box, history)
+            await quiet.without_engines(box, history)
+            await quiet.nobody_else(history, {box.seat.pid})
         await quiet.nothing_is_left(history)
     for late in restarts.comebacks.late + restarts.comebacks.lost:
         history.breach("a sidecar that came back", "", time.monotonic(), late)

@@ -69,9 +69,11 @@ def journal_of(folder: Path, model: str) -> Path:
 
 
 @asynccontextmanager
-async def yard(folder: Path, models: str, *loaded: str) -> AsyncIterator[Yard]:
+async def yard(
+    folder: Path, models: str, *loaded: str, router_yaml: str = "progress: {interval: 100ms}"
+) -> AsyncIterator[Yard]:
     """`loaded`: models that are ready before the first test looks for what was left behind."""
-    async with pair(folder, models, router_yaml="progress: {interval: 100ms}") as both:
+    async with pair(folder, models, router_yaml=router_yaml) as both:
         for model in loaded:
             assert (await ask(both.http, chat(model))).done
         yield Yard(both, folder)

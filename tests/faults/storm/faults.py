@@ -35,7 +35,7 @@ class Faults:
     history: History
     done: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)  # nothing was there to fall on
-    comebacks: Comebacks = field(default_factory=Comebacks)
+    comebacks: Comebacks = field(default_factory=lambda: Comebacks(busy=True))
     under_way: dict[int, str] = field(default_factory=dict)
     _turns: defaultdict[str, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)
@@ -86,6 +86,7 @@ class Faults:
         if not pids:
             return None
         pid = picked(fault.pick, pids)
+        self.comebacks.harmed.add(pid)
         processes.send(pid, number)
         return pid
 

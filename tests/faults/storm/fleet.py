@@ -34,7 +34,7 @@ KINDS: dict[str, Switches] = {
     "quick": (),
     "slow": ("--load-seconds", "1.2"),
     "deaf": ("--deaf",),
-    "forking": (),
+    "forking": ("--fork", "1", "--double-fork", "--setsid-child", "--deaf-children"),
     "crashing": ("--crash-at", f"token:{CRASH_AT}"),
     "reporting": ("--load-seconds", "0.3"),
     "big-one": ("--load-seconds", "0.4"),
@@ -45,6 +45,7 @@ SAYS = ("--echo", "--tokens", "100", "--tokens-per-second", str(TOKENS_PER_SECON
 BOX = """\
 memory_limit: 1GiB
 shutdown_timeout: 2s
+orphan_grace: 6s
 """
 LIMITS = {
     "slots": 3,
@@ -129,6 +130,4 @@ def _model(folder: Path, name: str, switches: Switches) -> dict[str, Any]:
         path = {"PATH": llama_server(folder)}
         return {"engine": "llama.cpp", **told, "env": path, **need, **LIMITS}
     argv = [sys.executable, str(ENGINE), "--port", "{port}", *notes, *SAYS, *switches]
-    if name == "forking":  # a child in its group, and one in a session of its own
-        argv = ["bash", "-c", 'sleep 7777 & setsid sleep 7777 & exec "$@"', "engine", *argv]
     return {"engine": "command", "command": argv, **need, **LIMITS}

@@ -17,7 +17,7 @@ from tests.harness import client, ours, until
 
 WITHIN = 30.0  # seconds
 MORE_FILES = 4  # connections that are kept, and looks at the moment
-OURS = ("sidecar.guard", "multiprocessing")
+GUARD = "/sidecar/guard.py"
 
 
 async def quiet(fleet: Fleet, history: History) -> None:
@@ -35,7 +35,8 @@ async def unloaded(fleet: Fleet, history: History, files: dict[str, int]) -> Non
     known = {seat.pid for seat in fleet.routers.values()}
     known |= {box.seat.pid for box in fleet.boxes.values()}
     for box in fleet.boxes.values():
-        await box_unloaded(box, history, known)
+        await without_engines(box, history)
+    await nobody_else(history, known)
     for name, seat in fleet.steady.items():
 
         async def flat(pid: int = seat.pid, name: str = name) -> str:
@@ -45,11 +46,13 @@ async def unloaded(fleet: Fleet, history: History, files: dict[str, int]) -> Non
         await _wait(history, f"the {name} has no more files than at first", flat)
 
 
-async def box_unloaded(box: Box, history: History, known: set[int] | None = None) -> None:
-    """`known`: the programs that stay."""
-    name, stay = box.history.name, known or {box.seat.pid}
-    await _wait(history, f"box {name} has no engine", lambda: _unload(box))
-    await _wait(history, "no process is left", lambda: _none(strangers(stay)))
+async def without_engines(box: Box, history: History) -> None:
+    await _wait(history, f"box {box.history.name} has no engine", lambda: _unload(box))
+
+
+async def nobody_else(history: History, known: set[int]) -> None:
+    """Of all the processes that we caused there are these, and their guards."""
+    await _wait(history, "no process is left", lambda: _none(strangers(known)))
 
 
 async def _wait(history: History, what: str, left: Callable[[], Awaitable[str]]) -> None:
@@ -107,7 +110,7 @@ def strangers(known: set[int]) -> list[str]:
             command = " ".join(process.cmdline())
         except psutil.NoSuchProcess:
             continue
-        if process.pid not in known and not any(name in command for name in OURS):
+        if process.pid not in known and GUARD not in command:
             found.append(f"{process.pid} {command[-100:] or process.status()}")
     return found
 
