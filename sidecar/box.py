@@ -14,18 +14,18 @@ from collections.abc import Collection, Mapping
 
 from shared.demand import Demand
 from shared.status import Phase
-from sidecar.demand import Demands, Want
-from sidecar.engine import Do, Engine, Left, Model, Refusal, engine_of
+from sidecar.demand import Want
+from sidecar.engine import Do, Engine, Left, Model, Refusal
 from sidecar.estimate import Measured
-from sidecar.inventory import Inventory
-from sidecar.ledger import Ledger
-from sidecar.machine import Effect, Exit, Fact
+from sidecar.failure import Exit
+from sidecar.lives import Lives
+from sidecar.machine import Fact
 from sidecar.memory import NO_UUIDS, Bytes, Memory, add, fits
 from sidecar.plan import Plan, Rules, Wait
 from sidecar.switches import Switches
 
 
-class Box:
+class Box(Lives):
     def __init__(
         self,
         name: str,
@@ -35,20 +35,14 @@ class Box:
         rules: Rules,
         now: float,
     ) -> None:
+        super().__init__(models, rules, now)
         self.name = name
         self.boot = boot
-        self.engines = {id: engine_of(m, rules.min_resident, now) for id, m in models.items()}
-        self.ledger = Ledger(self.engines)
         self.switches = Switches(boot)
         self.waits: tuple[Wait, ...] = ()
         self.seq = 0
-        self.news = True  # something that watchers must hear at once
-        self.changed = True  # something that watchers may hear a little later
-        self.learned = False  # something was measured that is worth keeping
         self.closing = False
         self.trouble: str | None = None  # with writing down which engines run
-        self.demands = Demands(frozenset(models))
-        self.inventory = Inventory(self.engines, self.demands, self.ledger, rules)
         self._replan_at = math.inf
         self._settled_until = -math.inf  # if nothing happens before
         self.supplied(capacity)
@@ -72,7 +66,7 @@ class Box:
             engine.booking = it.booking
             engine.because = "taken over" if stays else "left behind by an earlier sidecar"
             self.ledger.adopted(engine)
-            effects += self._tell(engine, Fact.ADOPTED if stays else Fact.LEFT_BEHIND, now)
+            effects += self.tell(engine, Fact.ADOPTED if stays else Fact.LEFT_BEHIND, now)
         return self._settle(now, effects)
 
     def supplied(
@@ -110,14 +104,14 @@ class Box:
         self.changed = True
         if not effects and self._stays_as_it_is(engine, now):
             return []
-        return self._settle(now, self._do(engine, effects))
+        return self._settle(now, self.do(engine, effects))
 
     def saw(self, model: str, fact: Fact, now: float, exit: Exit | None = None) -> list[Do]:
         """An engine's process did something."""
         engine = self.engines[model]
         if fact is Fact.EXITED:
-            return self._settle(now, self._ended(engine, now, exit))
-        return self._settle(now, self._tell(engine, fact, now, exit))
+            return self._settle(now, self.ended(engine, now, exit))
+        return self._settle(now, self.tell(engine, fact, now, exit))
 
     def progressed(self, model: str, value: float, now: float) -> list[Do]:
         """The engine says how far its load is, from 0 to 1."""
@@ -137,15 +131,15 @@ class Box:
         self.ledger.look(seen, leaders)
         self.learned |= self.ledger.learned
         self.ledger.learned = False
-        return self._settle(now, self._freed(now))
+        return self._settle(now, self.freed(now))
 
     def tick(self, now: float) -> list[Do]:
         effects = []
         for engine in list(self.inventory.moving.values()):
             if now >= engine.machine.deadline:
                 engine.because = f"{engine.machine.phase} took too long"
-                effects += self._tell(engine, Fact.OVERDUE, now)
-        return self._settle(now, effects + self._freed(now))
+                effects += self.tell(engine, Fact.OVERDUE, now)
+        return self._settle(now, effects + self.freed(now))
 
     def deadline(self, now: float) -> float:
         """When to call `tick` if nothing happens before."""
@@ -193,7 +187,7 @@ class Box:
         if keep:
             return effects
         for engine in self.engines.values():
-            effects += self._let_go(engine, now, "the sidecar is shutting down")
+            effects += self.let_go(engine, now, "the sidecar is shutting down")
         return effects
 
     def wrote(self, trouble: str | None) -> None:
@@ -258,17 +252,17 @@ class Box:
         self._settled_until = min(self._replan_at, self.demands.deadline(now))
         done: list[Do] = []
         for keep in decided.keeps:
-            done += self._tell(self._decided(keep.model, keep.because), Fact.KEPT, now)
+            done += self.tell(self._decided(keep.model, keep.because), Fact.KEPT, now)
         for claim in decided.claims:
             self.news |= self.switches.begin(claim.model, claim.victims, now)
         for drain in decided.drains:
-            done += self._let_go(self.engines[drain.model], now, drain.because)
+            done += self.let_go(self.engines[drain.model], now, drain.because)
         for start in decided.starts:
             engine = self._decided(start.model, start.because)
             engine.booking = start.booking
             self.ledger.started(engine)
             self.news |= self.switches.begin(start.model, (), now)
-            done += self._tell(engine, Fact.WANTED, now)
+            done += self.tell(engine, Fact.WANTED, now)
         claimed = {claim.model for claim in self.inventory.claims}
         self.news |= self.switches.end(claimed, wants, self.engines)
         self.switches.revise(self.engines, now)
@@ -279,53 +273,7 @@ class Box:
         engine.because = because
         return engine
 
-    def _tell(self, engine: Engine, fact: Fact, now: float, exit: Exit | None = None) -> list[Do]:
-        machine, before, since = engine.machine, engine.machine.phase, engine.machine.since
-        step = machine.step
-        effects = machine.saw(fact, now, exit)
-        self.news |= (machine.phase, machine.step) != (before, step)
-        self.learned |= engine.learn(before, since, now)
-        done = self._do(engine, effects)
-        self._note_phase(engine, before, fact)
-        return done
-
-    def _note_phase(self, engine: Engine, before: Phase, fact: Fact) -> None:
-        id, phase = engine.model.id, engine.machine.phase
-        self.inventory.note(engine)
-        load_ended = before is Phase.STARTING and phase is not before and fact is not Fact.RAN_OUT
-        if phase is Phase.READY or load_ended:
-            engine.again = False
-            self.demands.by_hand.pop(id, None)
-            self.inventory.preload.pop(id, None)
-
-    def _ended(self, engine: Engine, now: float, exit: Exit | None) -> list[Do]:
-        """Its process is gone. It is idle once its memory is back."""
-        waits = self.ledger.ended(engine, now)
-        if engine.machine.unkillable:
-            for other in self.engines.values():
-                other.machine.recover(now)
-        if not engine.tries_again(exit):
-            return self._tell(engine, Fact.ENDED if waits else Fact.EXITED, now, exit)
-        engine.again = True
-        engine.because = "ran out of memory; one more model leaves and it is tried again"
-        done = self._tell(engine, Fact.RAN_OUT, now)
-        return done if waits else done + self._tell(engine, Fact.FREED, now)
-
-    def _freed(self, now: float) -> list[Do]:
-        back = self.ledger.returned(now)
-        return [do for id in back for do in self._tell(self.engines[id], Fact.FREED, now)]
-
     def _send_away(self, engine: Engine, now: float, because: str) -> list[Do]:
         """By hand: it does not go back, whoever else it makes room for."""
         self.inventory.sent_away(engine.model.id)
-        return self._let_go(engine, now, because)
-
-    def _let_go(self, engine: Engine, now: float, because: str) -> list[Do]:
-        if engine.machine.phase is Phase.IDLE:
-            return []
-        engine.because = because
-        return self._tell(engine, Fact.LET_GO, now)
-
-    def _do(self, engine: Engine, effects: list[Effect]) -> list[Do]:
-        self.news |= bool(effects)
-        return [Do(engine.model.id, effect, engine.booking) for effect in effects]
+        return self.let_go(engine, now, because)

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Sequence
 
 from sidecar.engines import reports
-from sidecar.machine import Cause, Exit
+from sidecar.failure import Cause, Exit
 
 LINES_TOLD = 20  # of the log, with a failure
 

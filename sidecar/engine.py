@@ -12,8 +12,9 @@ from typing import Literal
 
 from shared.status import MemorySource, Phase
 from sidecar.estimate import UNKNOWN_LOAD, History, Load
+from sidecar.failure import Exit
 from sidecar.habits import Habits
-from sidecar.machine import Effect, Exit, Limits, Machine
+from sidecar.machine import Effect, Limits, Machine
 from sidecar.memory import Bytes, Need, does_not_fit, placements
 from sidecar.needs import learned
 from sidecar.plan import Candidate, Resident

@@ -12,8 +12,8 @@ from dataclasses import replace
 from shared.status import Phase
 from sidecar.demand import Demands, Want
 from sidecar.engine import Engine
+from sidecar.failure import Exit
 from sidecar.ledger import Ledger
-from sidecar.machine import Exit
 from sidecar.memory import Bytes, add, fits, on_gpus, subtract, with_lost
 from sidecar.plan import Candidate, Claim, Facts, Plan, Rules
 from sidecar.planner import plan

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from shared.status import Phase
 from sidecar.engine import Engine
-from sidecar.machine import Exit
+from sidecar.failure import Exit
 from sidecar.memory import HOST, Bytes, Memory, add, gpu, on_gpus
 from sidecar.needs import corrected, has_too_little, shortage
 from sidecar.use import RETURNS_WITHIN, SLACK, Hope, Lost, Use

@@ -11,8 +11,8 @@ from contextlib import suppress
 
 from sidecar import obstacles
 from sidecar.catalogue import Known
+from sidecar.failure import Exit
 from sidecar.gpu import MemoryReader
-from sidecar.machine import Exit
 from sidecar.memory import Memory
 
 LOOK_EVERY = 1.0  # seconds between two looks at what is really used, and at the models' files

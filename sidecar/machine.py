@@ -13,24 +13,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Literal
 
 from shared.status import SERVING, Phase, Step
 from sidecar.again import Force, backoff
+from sidecar.failure import Cause, Exit, Failure
 
 IDLE, STARTING, READY = Phase.IDLE, Phase.STARTING, Phase.READY
 SWITCHING, STOPPING = Phase.SWITCHING, Phase.STOPPING
-
-Cause = Literal[
-    "vram_oom",
-    "file_missing",
-    "bad_flag",
-    "port_in_use",
-    "crashed",
-    "stalled",
-    "timeout",
-    "unkillable",
-]
 
 
 class Fact(Enum):
@@ -131,28 +120,6 @@ class Limits:
     stall: float  # without a sign of progress while starting
     drain: float
     stop: float
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why the engine is not there."""
-
-    code: Literal["load_failed", "engine_died", "engine_stalled"]
-    cause: Cause
-    message: str
-    at: float
-    log_tail: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How a process ended, told with `Fact.EXITED` or `Fact.ENDED`, or why it must, with
-    `Fact.STALLED`."""
-
-    cause: Cause
-    how: str  # "exited with code 1"
-    log_tail: tuple[str, ...] = ()
-    last_words: str = ""  # the line of it that tells most
 
 
 class Machine:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sidecar.catalogue import Known
 from sidecar.engines import llama_cpp
 from sidecar.engines.launch import Launch
-from sidecar.machine import Exit
+from sidecar.failure import Exit
 
 
 def of_model(known: Known) -> Exit | None:

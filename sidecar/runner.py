@@ -19,8 +19,9 @@ import structlog
 from sidecar import diagnosis, health, obstacles
 from sidecar.engines import reports
 from sidecar.engines.launch import Launch
+from sidecar.failure import Exit
 from sidecar.identity import Identity
-from sidecar.machine import Exit, Fact
+from sidecar.machine import Fact
 from sidecar.process import Log, Process
 from sidecar.state import MARK
 

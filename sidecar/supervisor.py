@@ -28,10 +28,11 @@ from sidecar.catalogue import Known
 from sidecar.config import SidecarConfig
 from sidecar.engine import Do, Left, Refusal
 from sidecar.engines.launch import Launch
+from sidecar.failure import Exit
 from sidecar.gpu import MemoryReader
 from sidecar.journal import Journal
 from sidecar.lookout import Lookout
-from sidecar.machine import Exit, Fact, Spawn
+from sidecar.machine import Fact, Spawn
 from sidecar.memory import Memory
 from sidecar.plan import Rules
 from sidecar.runners import Runners

@@ -11,7 +11,8 @@ from router.queue import Ticket
 from shared.status import Status
 from sidecar.engine import Model
 from sidecar.estimate import BYTES_PER_SECOND
-from sidecar.machine import Exit, Limits
+from sidecar.failure import Exit
+from sidecar.machine import Limits
 from sidecar.memory import Bytes, Need, on_gpus
 from tests.core.pair_net import Link
 

@@ -15,7 +15,8 @@ from shared.status import LEAVING, Catalogue, ModelFacts
 from sidecar.box import Box
 from sidecar.engine import Do
 from sidecar.estimate import Measured
-from sidecar.machine import Exit, Fact, Spawn
+from sidecar.failure import Exit
+from sidecar.machine import Fact, Spawn
 from sidecar.memory import HOST, capacity
 from sidecar.plan import Rules
 from sidecar.report import report

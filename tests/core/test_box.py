@@ -14,7 +14,8 @@ from sidecar.box import Box
 from sidecar.demand import BY_HAND
 from sidecar.engine import Do, Model
 from sidecar.estimate import Measured
-from sidecar.machine import Exit, Fact, Limits, Spawn, Stop
+from sidecar.failure import Exit
+from sidecar.machine import Fact, Limits, Spawn, Stop
 from sidecar.memory import HOST, Bytes, Gpu, Host, Memory, Need, add, fits
 from sidecar.plan import Rules
 from sidecar.report import report

@@ -7,7 +7,8 @@ from dataclasses import replace
 from shared.status import ModelStatus, Phase, Step
 from sidecar.box import Box
 from sidecar.engine import Model
-from sidecar.machine import Exit, Fact
+from sidecar.failure import Exit
+from sidecar.machine import Fact
 from sidecar.memory import HOST, Gpu, Host, Memory, Need
 from sidecar.plan import Rules
 from sidecar.report import report

@@ -10,7 +10,8 @@ import pytest
 from shared.status import Phase
 from sidecar.box import Box
 from sidecar.engine import Model
-from sidecar.machine import Exit, Fact
+from sidecar.failure import Exit
+from sidecar.machine import Fact
 from sidecar.memory import Host, Memory
 from sidecar.plan import Rules
 from sidecar.report import report

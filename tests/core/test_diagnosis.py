@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from sidecar.diagnosis import LINES_TOLD, could_not_start, diagnose, ended
-from sidecar.machine import Cause
+from sidecar.failure import Cause
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 
 from sidecar.engine import Engine, Model
 from sidecar.estimate import History, Measured
+from sidecar.failure import Exit
 from sidecar.ledger import Ledger
-from sidecar.machine import Exit, Fact, Limits, Machine
+from sidecar.machine import Fact, Limits, Machine
 from sidecar.memory import HOST, Bytes, Gpu, Host, Memory, Need
 from sidecar.use import RETURNS_WITHIN
 

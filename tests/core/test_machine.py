@@ -12,6 +12,7 @@ import pytest
 from shared.status import Phase, Step
 from sidecar.again import backoff
 from sidecar.diagram import phase_diagram
+from sidecar.failure import Exit
 from sidecar.machine import (
     ENDS,
     IDLE,
@@ -21,7 +22,6 @@ from sidecar.machine import (
     STARTING,
     STOPPING,
     SWITCHING,
-    Exit,
     Fact,
     IllegalFact,
     Limits,

@@ -10,7 +10,8 @@ from shared.demand import Demand, ModelDemand
 from shared.status import BUSIEST_FIRST, LEAVING, LoadError, Phase, PlanEntry, Status, Step
 from sidecar.box import Box
 from sidecar.engine import Model
-from sidecar.machine import Exit, Fact, Limits
+from sidecar.failure import Exit
+from sidecar.machine import Fact, Limits
 from sidecar.memory import HOST, Gpu, Host, Memory, Need
 from sidecar.plan import Rules
 from sidecar.report import report

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from sidecar.engines.launch import Launch
-from sidecar.machine import Exit, Fact
+from sidecar.failure import Exit
+from sidecar.machine import Fact
 from sidecar.process import LINE_LIMIT, LINES_KEPT, LOG_LIMIT, Log, Process
 from sidecar.runner import Runner
 from sidecar.state import MARK as LAUNCH

@@ -1,0 +1,42 @@
+"""Why an engine ended, or is not there: records, told by shells and by the table.
+
+Rule: nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Cause = Literal[
+    "vram_oom",
+    "file_missing",
+    "bad_flag",
+    "port_in_use",
+    "crashed",
+    "stalled",
+    "timeout",
+    "unkillable",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the engine is not there."""
+
+    code: Literal["load_failed", "engine_died", "engine_stalled"]
+    cause: Cause
+    message: str
+    at: float
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended, told with `Fact.EXITED` or `Fact.ENDED`, or why it must, with
+    `Fact.STALLED`."""
+
+    cause: Cause
+    how: str  # "exited with code 1"
+    log_tail: tuple[str, ...] = ()
+    last_words: str = ""  # the line of it that tells most
