@@ -238,6 +238,12 @@ def test_a_request_id_that_could_forge_a_header_or_a_log_line_is_not(id: str | N
     assert not is_sane_id(id)
 
 
+@pytest.mark.parametrize("path", ["chat\0", "chat\n", "chat\\..\\..", "\u202etahc"])
+def test_a_path_that_some_read_otherwise_is_no_path(path: str) -> None:
+    with pytest.raises(NotFound):
+        read(path, "", b'{"model": "x"}')
+
+
 @pytest.mark.parametrize("path", ["", "../models/x/load", "chat/../../..", "./chat", "chat//x"])
 def test_a_path_that_leads_out_of_v1_is_no_path(path: str) -> None:
     with pytest.raises(NotFound):

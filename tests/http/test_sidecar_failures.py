@@ -84,8 +84,9 @@ async def test_an_engine_that_is_silent_for_too_long_has_stalled(it: Box) -> Non
     await it.load("silent")
     response = await it.ask("silent")
     assert (response.status_code, response.json()["error"]["code"]) == (504, "engine_stalled")
-    await until(lambda: it.journal("silent", "gone"))
-    await it.unload("silent")
+    idle = await it.until("silent", "idle")
+    assert (idle["error"]["code"], idle["error"]["cause"]) == ("engine_stalled", "stalled")
+    assert it.journal("silent", "sigterm")
 
 
 # Loads that fail.
