@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
@@ -66,10 +67,15 @@ class Deadlines:
 
 
 class Pool:
-    """`keepalive`: seconds for which an idle connection is kept, shorter than the servers' own."""
+    """`keepalive`: seconds for which an idle connection is kept, shorter than the servers' own.
+    `still_there`: asked of each new connection before a byte is sent on it. Who is there then was
+    there when it was made, so it is theirs, and nobody's who came in their place."""
 
-    def __init__(self, keepalive: float) -> None:
+    def __init__(
+        self, keepalive: float, still_there: Callable[[Origin], bool] = lambda origin: True
+    ) -> None:
         self._keepalive = keepalive
+        self._still_there = still_there
         self._buffer = memoryview(bytearray(READ))  # of all connections: each read is used at once
         self._open: set[Connection] = set()
         self._idle: dict[Origin, dict[Connection, None]] = {}  # of each, the newest last
@@ -135,6 +141,9 @@ class Pool:
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             said = str(error) or f"no connection within {limit:g} s"
             raise ConnectFailed(said) from None
+        if not self._still_there(origin):
+            connection.abort()
+            raise ConnectFailed("its server has ended")
         self._open.add(connection)
         return connection
 

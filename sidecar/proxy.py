@@ -44,7 +44,8 @@ class EngineProxy:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._pool = Pool(ENGINE_KEEPALIVE)
+        # Where an engine has died, a stranger may have its port before we hear of it.
+        self._pool = Pool(ENGINE_KEEPALIVE, lambda origin: supervisor.is_ours(origin.port))
 
     def close(self) -> None:
         self._pool.close()
