@@ -68,10 +68,15 @@ class Deadlines:
 
 
 class Pool:
-    """`keepalive`: seconds for which an idle connection is kept, shorter than the servers' own."""
+    """`keepalive`: seconds for which an idle connection is kept, shorter than the servers' own.
+    `still_there`: asked of each new connection before a byte is sent on it. Who is there then was
+    there when it was made, so it is theirs, and nobody's who came in their place."""
 
-    def __init__(self, keepalive: float) -> None:
+    def __init__(
+        self, keepalive: float, still_there: Callable[[Origin], bool] = lambda origin: True
+    ) -> None:
         self._keepalive = keepalive
+        self._still_there = still_there
         self._buffer = memoryview(bytearray(READ))  # of all connections: each read is used at once
         self._servers: dict[Origin, _Server] = {}  # while there are connections to them
         self._sweep: asyncio.TimerHandle | None = None
@@ -144,14 +149,18 @@ class Pool:
                 _, connection = await asyncio.get_running_loop().create_connection(
                     made, origin.host, origin.port, ssl=origin.tls
                 )
-            server.open.add(connection)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             said = str(error) or f"no connection within {limit:g} s"
             raise ConnectFailed(said) from None
+        else:
+            if self._still_there(origin):
+                server.open.add(connection)
+                return connection
+            connection.abort()
+            raise ConnectFailed("its server has ended")
         finally:
             server.connecting -= 1
             server.forget_if_gone()
-        return connection
 
     def _server(self, origin: Origin) -> _Server:
         server = self._servers.get(origin)

@@ -12,6 +12,7 @@ import structlog
 from starlette.applications import Starlette
 
 from shared import logs, serve
+from shared.status import Phase
 from sidecar import adoption, catalogue, strays
 from sidecar.app import make_app
 from sidecar.config import SidecarConfig
@@ -74,7 +75,7 @@ async def _serve(config: SidecarConfig, *, keep: bool) -> None:
             await serve.serve(app, listener, farewell)
             for task in tasks:
                 task.cancel()
-        if not keep:
+        if all(model.phase is Phase.IDLE for model in supervisor.status.value.models):
             watchman.dismiss()
 
 

@@ -84,5 +84,5 @@ async def _look(
 
 
 async def _answers(launch: Launch, process: Process, http: httpx.AsyncClient) -> bool:
-    ours = health.listens(launch, process.pid)
+    ours = health.listens(launch, process)
     return ours and await health.says(launch, http, ANSWERS_WITHIN) is True

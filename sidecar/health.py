@@ -6,12 +6,13 @@ import httpx
 
 from sidecar import port
 from sidecar.engines.launch import Launch
+from sidecar.process import Process
 
 
-def listens(launch: Launch, leader: int) -> bool:
+def listens(launch: Launch, process: Process) -> bool:
     """Whether it is our engine that listens there, and no stranger: before that, nobody is told
     its key."""
-    return launch.elsewhere or (port.answers(launch.port) and port.belongs_to(leader, launch.port))
+    return launch.elsewhere or (port.answers(launch.port) and process.listens(launch.port))
 
 
 async def says(launch: Launch, http: httpx.AsyncClient, within: float) -> bool | None:

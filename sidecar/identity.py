@@ -11,7 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
-STARTED = 19  # field 22 of proc(5)'s stat, counted from its third as 0
+# Fields 9 and 22 of proc(5)'s stat, counted from its third as 0.
+_FLAGS, STARTED = 6, 19
+_EXITING = 0x4  # PF_EXITING of <linux/sched.h>
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,16 @@ class Identity:
             return Identity.of(self.pid) == self
         except ProcessLookupError:
             return False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has not begun to end: then all is open that it has opened. A process closes
+        its files before anybody is told of its end; where a GPU's driver is slow, long before."""
+        try:
+            fields = stat(self.pid)
+        except OSError:
+            return False
+        return int(fields[STARTED]) == self.started and not int(fields[_FLAGS]) & _EXITING
 
 
 def stat(pid: int | str) -> list[bytes]:

@@ -52,9 +52,11 @@ class Kin:
         that they were found by are gone."""
         return [seen.who for seen in self._look() if not seen.dead]
 
-    def signal(self, *numbers: int) -> int:
-        """To each that runs. How many there were."""
-        return sum(self._send(who, numbers) for who in self.living())
+    def signal(self, *numbers: int) -> None:
+        """To each that runs. The last must wake it, or end it: they are all frozen before, or one
+        would have a child meanwhile that is found by nothing once its parent is gone."""
+        for who in self._frozen():
+            self._send(who, numbers)
 
     def end(self) -> int:
         """By force; zombies that we inherited are reaped. How many still ran: none, and it is over.
@@ -63,25 +65,35 @@ class Kin:
         for seen in look:
             if seen.dead and seen.who not in self._first:
                 reap(seen.who.pid)
-        return sum(self._send(seen.who, [signal.SIGKILL]) for seen in look if not seen.dead)
+        living = sum(not seen.dead for seen in look)
+        if living:
+            self.signal(signal.SIGKILL)
+        return living
 
-    def _send(self, who: Identity, numbers: Iterable[int]) -> bool:
+    def _frozen(self) -> list[Identity]:
+        """Until a look finds nobody new: who has a signal to hear has no child before."""
+        frozen: dict[Identity, None] = {}
+        while new := [who for who in self.living() if who not in frozen]:
+            for who in new:
+                self._send(who, [signal.SIGSTOP])
+                frozen[who] = None
+        return list(frozen)
+
+    def _send(self, who: Identity, numbers: Iterable[int]) -> None:
         try:
             descriptor = os.pidfd_open(who.pid)
         except ProcessLookupError:
-            return False
+            return
         try:
             if who.lives:
                 for number in numbers:
                     signal.pidfd_send_signal(descriptor, number)
-                return True
         except ProcessLookupError:
             pass
         except PermissionError:
             self._not_ours.add(who)
         finally:
             os.close(descriptor)
-        return False
 
     def _look(self) -> list[Seen]:
         found = self._find()

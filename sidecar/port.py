@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import psutil
 
@@ -31,22 +31,15 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def belongs_to(leader: int, port: int) -> bool:
-    """Whether this process or one of its descendants listens on it: a stranger that holds the
-    port answers just as well."""
+def holder(pids: Iterable[int], port: int) -> int | None:
+    """Who of these listens on it, if anybody does: a stranger that holds it answers just as well.
+    One after the other: mostly it is the first, and to ask takes a millisecond."""
+    return next((pid for pid in pids if port in _listening(pid)), None)
+
+
+def _listening(pid: int) -> set[int]:
     try:
-        return any(port in listening(process) for process in family(leader))
-    except psutil.Error:  # it ended while we looked
-        return False
-
-
-def family(leader: int) -> Iterator[psutil.Process]:
-    """The leader first: mostly it is the one, and to find the others takes longer."""
-    process = psutil.Process(leader)
-    yield process
-    yield from process.children(recursive=True)
-
-
-def listening(process: psutil.Process) -> set[int]:
-    found = process.net_connections("tcp")
+        found = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:  # it ended while we looked, or is another user's
+        return set()
     return {seen.laddr.port for seen in found if seen.status == psutil.CONN_LISTEN}

@@ -21,6 +21,7 @@ from typing import Self
 
 from sidecar.identity import Identity
 from sidecar.kin import Kin
+from sidecar.port import holder
 
 LOG_LIMIT = 8 * 2**20  # bytes of the file; beyond, it is cut
 READ_AT_ONCE = 2**20  # bytes
@@ -122,6 +123,7 @@ class Process:
         self._kin = Kin(mark, [identity])
         self._pidfd = pidfd
         self._popen = popen  # None: it is not our child
+        self._listener = identity  # who listens on its port, as far as it was seen
         loop.add_reader(pidfd, self._ended)
 
     @classmethod
@@ -174,6 +176,24 @@ class Process:
     @property
     def pid(self) -> int:
         return self.identity.pid
+
+    @property
+    def lives(self) -> bool:
+        """At this very moment, and not only as far as it was told."""
+        return self._listener.is_whole
+
+    def listens(self, port: int) -> bool:
+        """Whether it is one of these processes who listens there. From now on it `lives` only as
+        long as that one: a wrapper outlives its program by a moment, and the port is free then."""
+        kin = (who.pid for who in self._kin.living())
+        pid = holder([self.pid], port) or holder(kin, port)
+        if pid is None:
+            return False
+        try:
+            self._listener = Identity.of(pid)
+        except ProcessLookupError:  # it was the last that it did
+            return False
+        return True
 
     def signal(self, *, force: bool) -> None:
         """Tell all of it to go. A frozen process must be woken to hear the polite word."""

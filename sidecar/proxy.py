@@ -57,12 +57,16 @@ class EngineProxy:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._pool = Pool(ENGINE_KEEPALIVE)
-        self._looks = Pool(ENGINE_KEEPALIVE)
+        self._pool = Pool(ENGINE_KEEPALIVE, self._is_ours)
+        self._looks = Pool(ENGINE_KEEPALIVE, self._is_ours)
 
     def close(self) -> None:
         self._pool.close()
         self._looks.close()
+
+    def _is_ours(self, origin: Origin) -> bool:
+        """Where an engine has died, a stranger may have its port before we hear of it."""
+        return self._supervisor.is_ours(origin.port)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = Answer(send)

@@ -98,6 +98,11 @@ class Runner:
         return None if self.process is None else self.process.identity
 
     @property
+    def lives(self) -> bool:
+        """At this very moment: whoever listens on its port is no stranger."""
+        return self.process is not None and self.process.lives
+
+    @property
     def has_ended(self) -> bool:
         return self.process is None or self.process.exited.done()
 
@@ -220,8 +225,9 @@ class Runner:
         assert self.process is not None
         began, ours = asyncio.get_running_loop().time(), False
         while not self._ready:
-            ours = ours or health.listens(self.launch, self.process.pid)
-            healthy = await health.says(self.launch, self._http, HEALTH_TIMEOUT) if ours else None
+            ours = ours or health.listens(self.launch, self.process)
+            asked = ours and self.process.lives
+            healthy = await health.says(self.launch, self._http, HEALTH_TIMEOUT) if asked else None
             if healthy is not None:
                 self._tell.saw(Fact.ALIVE)
                 if healthy:

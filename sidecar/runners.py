@@ -79,6 +79,10 @@ class Runners:
     def launch(self, model: str) -> Launch:
         return self._runners[model].launch
 
+    def listens(self, port: int) -> bool:
+        """Whether it is an engine of ours that has this port, at this very moment."""
+        return any(it.launch.port == port and it.lives for it in self._runners.values())
+
     def tail(self, model: str, lines: int) -> tuple[str, ...]:
         """The last lines of the model's engine, or of its last one."""
         return self._runners[model].tail(lines) if model in self._runners else ()

@@ -203,6 +203,10 @@ class Supervisor:
             raise Refused("not_ready", self.box.boot, self.box.seq)
         return self._runners.launch(model)
 
+    def is_ours(self, port: int) -> bool:
+        """Whether an engine of ours has this port, at this very moment."""
+        return self._runners.listens(port)
+
     def load(self, model: str) -> None:
         self._act(self.box.load(model, time.monotonic()))
 

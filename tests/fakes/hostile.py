@@ -15,6 +15,8 @@ from typing import NoReturn
 FLOOD = b"fake engine: blah blah blah\n" * 512
 FLOOD_PAUSE = 0.01  # seconds: much of a core, and some megabytes each second
 
+_PR_SET_PTRACER, _ANYBODY = 0x59616D61, -1
+
 Write = Callable[..., None]
 
 
@@ -28,18 +30,23 @@ def add_switches(parser: argparse.ArgumentParser) -> None:
     add("--deaf-children", action="store_true", help="they ignore SIGTERM, it need not")
     add("--flood", action="store_true", help="a child writes to stderr as fast as it can")
     add("--stops-itself", action="store_true", help="it is frozen once its first 200 is out")
+    add("--any-tracer", action="store_true", help="whoever wants may hold it (tracer.py)")
     add("--crash-in-stop", action="store_true", help="it aborts at the polite signal")
     add("--daemon", action="store_true", help="a clean grandchild that nothing leads to, for 1 s")
 
 
 def beget(switches: argparse.Namespace, journal: Write, take_vram: Callable[[], None]) -> None:
     """The children; they hear the polite signal as the engine does, or are deaf with it."""
+    if switches.any_tracer:
+        _let_anybody_trace()
     deaf = switches.deaf or switches.deaf_children
 
     def child(kind: str, live: Callable[[], NoReturn]) -> None:
         pid = os.fork()
         if pid:
             return
+        if switches.any_tracer:
+            _let_anybody_trace()
         signal.signal(signal.SIGTERM, signal.SIG_IGN if deaf else signal.SIG_DFL)
         if kind in ("setsid", "clean", "daemon"):
             os.setsid()
@@ -72,6 +79,13 @@ def freeze() -> None:
 def crash() -> NoReturn:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # nobody wants its memory
     os.abort()
+
+
+def _let_anybody_trace() -> None:
+    """Where Yama lets only parents do so. Elsewhere the kernel knows no such call."""
+    import ctypes  # slow: only who is to be traced has a use for it
+
+    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANYBODY, 0, 0, 0)
 
 
 def _wait() -> NoReturn:

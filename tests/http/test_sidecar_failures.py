@@ -1,7 +1,5 @@
 """How a sidecar's engines fail and end: crashes, loads that come to nothing, stops that hang."""
 
-import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -29,7 +27,6 @@ MODELS = {
     "bad-flag": fake("--no-such-switch"),
     "port-taken": fake("--fail-with", "bind: Address already in use"),
     "crashes": fake("--crash-at", "load"),
-    "port-of-a-stranger": fake("--no-listen", stall_timeout="1500ms"),
     "stop-command": fake(stop_command=["cp", "{model}.journal", "{model}.journal-then"]),
     "stop-command-missing": fake(stop_command=["/no/such/program"]),
     "stop-command-hangs": fake(stop_command=["sleep", "60"], stop_timeout="300ms"),
@@ -109,26 +106,6 @@ async def test_a_load_that_fails_says_why(it: Box, name: str, cause: str, said: 
     assert (error["code"], error["cause"]) == ("load_failed", cause)
     assert said in error["message"]
     assert abs(error["at"] - time.time()) < 60
-
-
-async def test_a_port_held_by_a_stranger_is_never_taken_for_ours(it: Box) -> None:
-    """It is not even asked: the request would carry the key of our engine."""
-    heard: list[bytes] = []
-
-    async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-        with contextlib.suppress(ConnectionError):
-            heard.append(await reader.read())
-        writer.close()
-
-    await it.http.post("/models/port-of-a-stranger/load")
-    [started] = await until(lambda: it.journal("port-of-a-stranger", "started"))
-    async with await asyncio.start_server(stranger, "127.0.0.1", started["port"]):
-        await until(lambda: len(heard) > 5)
-        assert (await it.of("port-of-a-stranger"))["step"] == "starting new model"
-        now = await it.until("port-of-a-stranger", "idle")
-    assert now["error"]["cause"] == "stalled"
-    assert set(heard) == {b""}
 
 
 # Stops.
