@@ -221,6 +221,15 @@ def test_a_status_that_is_late_for_a_moment_is_let_pass() -> None:
     assert judge.found == []
 
 
+def test_what_a_sidecar_said_that_is_gone_is_held_against_nobody() -> None:
+    judge = Judge()
+    judge.said(status(1, model("ready")), 0.0)
+    judge.away()
+    for now in (1.0, 5.0):
+        judge.living({}, now)
+    assert judge.found == []
+
+
 def test_which_status_is_right() -> None:
     assert right({"one": model("ready"), "two": model("idle")}, {"one": [7]})
     assert not right({"one": model("ready")}, {})

@@ -100,8 +100,13 @@ class BoxHistory:
             self._differ[id] = (differs, now)
 
     def unsettled(self) -> None:
-        """Its sidecar is away, or was a moment ago: what is said and what is may differ."""
+        """Its sidecar is frozen, or was a moment ago: what is said and what is may differ."""
         self._differ.clear()
+
+    def away(self) -> None:
+        """There is another sidecar, or none: what was said last is not said any more."""
+        self.unsettled()
+        self.models = {}
 
     def quiet(self) -> list[str]:
         """What is left to be done, when nobody asks any more."""

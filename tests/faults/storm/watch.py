@@ -44,10 +44,13 @@ async def engines(box: Box, history: History) -> None:
         await asyncio.sleep(LOOK)
         now = time.monotonic()
         seat = box.seat
-        if seat.code is not None or seat.pid != pid or seat.frozen:
+        if seat.code is not None or seat.pid != pid:
             pid, settled = seat.pid, now + SETTLED
-            zombies.clear()
+            box.history.away()
+        elif seat.frozen:
+            settled = now + SETTLED
         if now < settled:
+            zombies.clear()
             box.history.unsettled()
             continue
         box.history.living(box.engines.living(), now)
