@@ -15,10 +15,14 @@ PORTS = range(20000, 32768)
 
 
 def free() -> int:
-    """A port of loopback that nobody holds at this moment."""
+    """A port of loopback that nobody holds at this moment, as far as we can look."""
     while True:
         port = PORTS[secrets.randbelow(len(PORTS))]
-        with socket.socket() as probe, contextlib.suppress(OSError):
+        try:
+            probe = socket.socket()
+        except OSError:  # no descriptor left to look with: the start fails by itself, and says so
+            return port
+        with probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
 
