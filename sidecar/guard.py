@@ -30,6 +30,7 @@ LOOK_AGAIN = 0.02  # seconds
 class Orders(NamedTuple):
     """The line that it is told by. No argument: `ps` would show the marks to everyone."""
 
+    sidecar: int  # whose it is
     marks: str  # how those of the folder's launches begin
     grace: float  # seconds for which a sidecar may be away
     patience: float  # seconds that engines have after the polite signal
@@ -49,32 +50,35 @@ def main() -> None:
         return
     orders = Orders.heard(line)
     sys.stdin.buffer.read()  # until its other end is closed
-    if nobody_comes(folder, time.monotonic() + orders.grace):
+    if nobody_comes(folder, orders, time.monotonic() + orders.grace):
         end_all(folder, orders)
 
 
-def nobody_comes(folder: Path, until: float) -> bool:
-    while not is_held(folder):
-        if (left := until - time.monotonic()) <= 0:
+def nobody_comes(folder: Path, orders: Orders, until: float) -> bool:
+    """The sidecar that is gone may hold its lock for a moment more: it closes its files one after
+    the other, and the pipe may be the first."""
+    while (holder := holder_of(folder)) is None or holder == orders.sidecar:
+        left = until - time.monotonic()
+        if holder is None and left <= 0:
             return True
-        time.sleep(min(left, LOOK_FOR_NEXT))
+        time.sleep(min(max(left, LOOK_AGAIN), LOOK_FOR_NEXT))
     return False
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a sidecar works on it. To look takes the lock for a moment, which `StateFolder`
-    knows."""
+def holder_of(folder: Path) -> int | None:
+    """The sidecar that works on it, if there is one. To look takes the lock for a moment, which
+    `StateFolder` knows."""
     try:
         lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # the whole folder was thrown away: nobody works on it
-        return False
+        return None
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return int(os.pread(lock, 32, 0) or -1)  # -1: it has not said yet who it is
     finally:
         os.close(lock)
-    return False
+    return None
 
 
 def end_all(folder: Path, orders: Orders) -> None:
@@ -88,7 +92,7 @@ def end_all(folder: Path, orders: Orders) -> None:
     forced_at = time.monotonic() + orders.patience
     commands = list(_stop_elsewhere(launched))
     kin.signal(signal.SIGTERM, signal.SIGCONT)
-    while not is_held(folder) and _are_left(kin, force=time.monotonic() >= forced_at):
+    while holder_of(folder) is None and _are_left(kin, force=time.monotonic() >= forced_at):
         time.sleep(LOOK_AGAIN)
     for command in commands:
         command.wait()

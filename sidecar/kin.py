@@ -10,8 +10,10 @@ still that process; the descriptor never becomes another's.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from sidecar.identity import STARTED, Identity, machine, stat
 from sidecar.state import MARK
 
 _STATE, _PARENT, _SESSION, _THREADS = 0, 1, 3, 17  # fields of `stat`
+FRESH = 1.0  # seconds: no number is given anew within so few
 _LARGEST_ENVIRONMENT = 2**20  # bytes that are read of it
 
 
@@ -45,6 +48,8 @@ class Kin:
         self._but = tuple(f"\0{MARK}={other}\0".encode() for other in but)
         self._first = frozenset(known)
         self._known = set(self._first)
+        self._strangers: set[str] = set()  # numbers of processes that are not of it
+        self._began_anew = -math.inf
         self._not_ours: set[Identity] = set()  # another user's now: no signal of ours reaches them
 
     def living(self) -> list[Identity]:
@@ -96,13 +101,24 @@ class Kin:
             os.close(descriptor)
 
     def _look(self) -> list[Seen]:
-        found = self._find()
+        found = self._find(self._numbers())
         self._known |= {seen.who for seen in found}
+        self._strangers -= {str(seen.who.pid) for seen in found}
         return sorted(found, key=lambda seen: seen.who.started)
 
-    def _find(self) -> list[Seen]:
+    def _numbers(self) -> set[str]:
+        """Of the processes to look at. Who was a stranger a moment ago is one: most looks follow
+        another at once, and a machine has many processes."""
+        now = time.monotonic()
+        if now > self._began_anew + FRESH:
+            self._strangers, self._began_anew = set(), now
+        numbers = every_number() - self._strangers
+        self._strangers |= numbers
+        return numbers
+
+    def _find(self, numbers: Iterable[str]) -> list[Seen]:
         since = min((who.started for who in self._known), default=0)  # kin are younger
-        others = [s for s in everyone(since) if s.who not in self._not_ours]
+        others = [s for s in look_at(numbers, since) if s.who not in self._not_ours]
         found: list[Seen] = []
         newest = [s for s in others if s.who in self._known or self._is_marked(s.who.pid)]
         while newest:
@@ -130,10 +146,15 @@ class Kin:
             os.close(file)
 
 
-def everyone(since: int) -> Iterator[Seen]:
-    """All processes of this machine that started at that tick or later."""
+def every_number() -> set[str]:
+    """Of all processes of this machine."""
+    return set(filter(str.isdecimal, os.listdir("/proc")))
+
+
+def look_at(numbers: Iterable[str], since: int = 0) -> Iterator[Seen]:
+    """Those of them that started at that tick or later."""
     boot = machine()
-    for name in filter(str.isdecimal, os.listdir("/proc")):
+    for name in numbers:
         with suppress(ProcessLookupError):
             fields = stat(name)
             if (started := int(fields[STARTED])) >= since:

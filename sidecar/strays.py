@@ -13,7 +13,7 @@ import ctypes
 import os
 
 from sidecar.identity import Identity
-from sidecar.kin import everyone, reap
+from sidecar.kin import every_number, look_at, reap
 
 LOOK_AGAIN = 0.5  # seconds
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -53,4 +53,4 @@ def _are_any() -> bool:
 
 def _zombies() -> set[Identity]:
     us = os.getpid()
-    return {seen.who for seen in everyone(since=0) if seen.dead and seen.parent == us}
+    return {seen.who for seen in look_at(every_number()) if seen.dead and seen.parent == us}

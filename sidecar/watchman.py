@@ -31,7 +31,7 @@ class Watchman:
     def __init__(self, folder: StateFolder, grace: float, patience: float) -> None:
         """`grace`: seconds for which a sidecar may be away; `patience`: for a polite end."""
         self._folder = folder.path
-        self._orders = Orders(folder.marks, grace, patience)
+        self._orders = Orders(os.getpid(), folder.marks, grace, patience)
         self._guard: subprocess.Popen[bytes] | None = None
 
     async def run(self) -> None:
