@@ -12,7 +12,6 @@ import structlog
 from starlette.applications import Starlette
 
 from shared import logs, serve
-from shared.status import Phase
 from sidecar import adoption, catalogue, strays
 from sidecar.app import make_app
 from sidecar.config import SidecarConfig
@@ -46,14 +45,16 @@ async def _serve(config: SidecarConfig, *, keep: bool) -> None:
     async with AsyncExitStack() as stack:
         folder = StateFolder(config.state_dir)
         stack.callback(folder.close)
+        launches = Launches(folder.path)
         strays.inherit()
+        watchman = Watchman(folder, config.orphan_grace, _patience(config))
+        watchman.start()  # first: what an earlier sidecar has left is guarded from here on
+        stack.callback(lambda: None if launches.left() else watchman.dismiss())
         listener = stack.enter_context(serve.listen(config))
         reader = stack.enter_context(MemoryReader(SystemMemory()))
         http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
-        supervisor = await _supervisor(config, folder, reader, http)
+        supervisor = await _supervisor(config, folder, launches, reader, http)
         proxy = EngineProxy(supervisor)
-        patience = max(model.stop_timeout for model in config.models.values())
-        watchman = Watchman(folder, config.orphan_grace, patience)
 
         @asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -75,16 +76,23 @@ async def _serve(config: SidecarConfig, *, keep: bool) -> None:
             await serve.serve(app, listener, farewell)
             for task in tasks:
                 task.cancel()
-        if all(model.phase is Phase.IDLE for model in supervisor.status.value.models):
-            watchman.dismiss()
+
+
+def _patience(config: SidecarConfig) -> float:
+    """Seconds that any of its engines may take for a polite end."""
+    return max(model.stop_timeout for model in config.models.values())
 
 
 async def _supervisor(
-    config: SidecarConfig, folder: StateFolder, reader: MemoryReader, http: httpx.AsyncClient
+    config: SidecarConfig,
+    folder: StateFolder,
+    launches: Launches,
+    reader: MemoryReader,
+    http: httpx.AsyncClient,
 ) -> Supervisor:
     """With the engines that an earlier sidecar has left here."""
     known, seen = catalogue.read(config), await reader.read(frozenset())
-    launcher, launches = Launcher(known, folder), Launches(folder.path)
+    launcher = Launcher(known, folder)
     left = await adoption.take_over(folder, launches, launcher, seen.gpus, http)
     return Supervisor(
         name=config.box or socket.gethostname(),

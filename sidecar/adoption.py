@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import httpx
 import structlog
 
-from sidecar import health
+from sidecar import elsewhere, health
 from sidecar.engines.launch import Launch
 from sidecar.kin import Kin
 from sidecar.launcher import Launcher
@@ -23,6 +24,7 @@ from sidecar.process import Process
 from sidecar.state import StateFolder
 
 ANSWERS_WITHIN = 1.0  # seconds: an engine that is busy answers its health all the same
+STOPS_WITHIN = 10.0  # seconds, as `docker stop` takes at most by default
 
 log = structlog.get_logger()
 
@@ -45,26 +47,38 @@ async def take_over(
     http: httpx.AsyncClient,
 ) -> dict[str, Found]:
     """By model, what still runs of that which was written down. `there`: the GPUs."""
-    left = {m: it for m, it in launches.left().items() if launcher.knows(m)}
-    looks = (_look(model, it, launcher, there, http) for model, it in left.items())
-    seen = dict(zip(left, await asyncio.gather(*looks), strict=True))
+    left = launches.left()
+    known = {model: it for model, it in left.items() if launcher.knows(model)}
+    looks = (_look(model, it, launcher, there, http) for model, it in known.items())
+    seen = dict(zip(known, await asyncio.gather(*looks), strict=True))
     found = {model: it for model, it in seen.items() if it is not None}
     for model, it in found.items():
         because = "taken over" if it.serves else "left behind, and of no use"
         log.info("engine", model=model, pid=it.process.pid, because=because)
-    for model in launches.left().keys() - found.keys():
+    await _end_the_rest(folder, [it for m, it in left.items() if m not in found], found.values())
+    for model in left.keys() - found.keys():
         launches.ended(model)
-    _end_the_rest(folder, [folder.mark(it.launched.id) for it in found.values()])
     folder.keep_fifos({it.launched.id for it in found.values()})
     return found
 
 
-def _end_the_rest(folder: StateFolder, kept: Collection[str]) -> None:
-    """By force: nobody can say any more what they were to be."""
-    strays = Kin(folder.marks, but=kept)
+async def _end_the_rest(
+    folder: StateFolder, others: Collection[Launched], kept: Collection[Found]
+) -> None:
+    """Engines of models that the config does not know any more, and what nobody wrote down: by
+    force, as nobody can say any more what they were to be."""
+    await asyncio.gather(*(_stop_elsewhere(it) for it in others if it.stop_command))
+    marks = [folder.mark(it.launched.id) for it in kept]
+    strays = Kin(folder.marks, [it.process for it in others], but=marks)
     for who in strays.living():
         log.warning("a process of an earlier sidecar's engine is ended", pid=who.pid)
     strays.end()
+
+
+async def _stop_elsewhere(launched: Launched) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STOPS_WITHIN):
+            await elsewhere.stop(launched.stop_command)
 
 
 async def _look(
@@ -74,13 +88,15 @@ async def _look(
     there: Sequence[Gpu],
     http: httpx.AsyncClient,
 ) -> Found | None:
-    launch = launcher.launch(model, launched.id, launched.port, launched.booking, there)
     process = Process.adopt(launched.process, launcher.mark(launched.id))
     if process is None:
         return None
-    same = launched.digest == launcher.digest(model, launched.booking, there)
-    serves = launched.serves and same and await _answers(launch, process, http)
-    return Found(launched, launch, process, serves)
+    launch = launcher.launch(model, launched.id, launched.port, launched.booking, there)
+    good = launched.serves and launched.process.lives and launcher.is_same(model, launched, there)
+    if good and await _answers(launch, process, http):
+        return Found(launched, launch, process, serves=True)
+    as_then = replace(launch, stop_command=launched.stop_command)
+    return Found(launched, as_then, process, serves=False)
 
 
 async def _answers(launch: Launch, process: Process, http: httpx.AsyncClient) -> bool:

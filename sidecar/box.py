@@ -20,7 +20,7 @@ from sidecar.estimate import Measured
 from sidecar.failure import Exit
 from sidecar.lives import Lives
 from sidecar.machine import Fact
-from sidecar.memory import NO_UUIDS, Bytes, Memory, add, fits
+from sidecar.memory import NO_UUIDS, Bytes, Memory, add
 from sidecar.plan import Plan, Rules, Wait
 from sidecar.switches import Switches
 
@@ -57,17 +57,18 @@ class Box(Lives):
 
     def adopt(self, left: Mapping[str, Left], now: float) -> list[Do]:
         """By model, what an earlier sidecar has left here. It is kept if it serves and has its
-        room."""
+        room. Nothing else is decided before the first look at the memory."""
         effects: list[Do] = []
         taken: Bytes = {}
         for model, it in left.items():
-            engine, taken = self.engines[model], add([taken, it.booking])
-            stays = it.serves and fits(taken, self.inventory.capacity)
-            engine.booking = it.booking
+            engine = self.engines[model]
+            engine.booking = self.ledger.as_measured(engine, it.booking)
+            taken = add([taken, engine.booking])
+            stays = it.serves and self.inventory.has_room_for(taken)
             engine.because = "taken over" if stays else "left behind by an earlier sidecar"
             self.ledger.adopted(engine)
             effects += self.tell(engine, Fact.ADOPTED if stays else Fact.LEFT_BEHIND, now)
-        return self._settle(now, effects)
+        return effects
 
     def supplied(
         self, capacity: Bytes, uuids: Mapping[str, str] = NO_UUIDS, trouble: str | None = None

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sidecar.kin import Kin
     from sidecar.launches import Launched
 
+GUARD = "guard"  # in the folder: who guards it
 LOOK_FOR_NEXT = 0.2  # seconds between two looks for the next sidecar
 LOOK_AGAIN = 0.02  # seconds
 
@@ -30,7 +32,6 @@ LOOK_AGAIN = 0.02  # seconds
 class Orders(NamedTuple):
     """The line that it is told by. No argument: `ps` would show the marks to everyone."""
 
-    sidecar: int  # whose it is
     marks: str  # how those of the folder's launches begin
     grace: float  # seconds for which a sidecar may be away
     patience: float  # seconds that engines have after the polite signal
@@ -46,39 +47,57 @@ class Orders(NamedTuple):
 def main() -> None:
     folder = Path(sys.argv[1])
     line = sys.stdin.buffer.readline()
-    if not line.endswith(b"\n"):  # the sidecar was gone before it had an engine
+    if not line.endswith(b"\n"):  # the sidecar was gone before it could say what is to be done
         return
-    orders = Orders.heard(line)
+    orders, us = Orders.heard(line), stand(folder)
     sys.stdin.buffer.read()  # until its other end is closed
-    if nobody_comes(folder, orders, time.monotonic() + orders.grace):
+    if nobody_comes(folder, us, orders.grace):
         end_all(folder, orders)
 
 
-def nobody_comes(folder: Path, orders: Orders, until: float) -> bool:
-    """The sidecar that is gone may hold its lock for a moment more: it closes its files one after
-    the other, and the pipe may be the first."""
-    while (holder := holder_of(folder)) is None or holder == orders.sidecar:
-        left = until - time.monotonic()
-        if holder is None and left <= 0:
+def stand(folder: Path) -> str:
+    """From now on we guard, and whoever did before is relieved, not sooner: the next sidecar may
+    die before it has a guard of its own. Returns who we are."""
+    us = f"{os.getpid()} {time.monotonic_ns()}"
+    with suppress(OSError):  # then the one before us stays, too
+        (folder / GUARD).write_text(us)
+    return us
+
+
+def nobody_comes(folder: Path, us: str, grace: float) -> bool:
+    """Whether nobody has held the folder for so long, and no other guards it."""
+    until = time.monotonic() + grace
+    while not is_relieved(folder, us):
+        now = time.monotonic()
+        if is_held(folder):  # by one that may die, too
+            until = now + grace
+        if now >= until:
             return True
-        time.sleep(min(max(left, LOOK_AGAIN), LOOK_FOR_NEXT))
+        time.sleep(min(until - now, LOOK_FOR_NEXT))
     return False
 
 
-def holder_of(folder: Path) -> int | None:
-    """The sidecar that works on it, if there is one. To look takes the lock for a moment, which
-    `StateFolder` knows."""
+def is_relieved(folder: Path, us: str) -> bool:
+    try:
+        return (folder / GUARD).read_text() not in ("", us)
+    except OSError:
+        return False
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a sidecar works on it. To look takes the lock for a moment, which `StateFolder`
+    knows."""
     try:
         lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # the whole folder was thrown away: nobody works on it
-        return None
+        return False
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return int(os.pread(lock, 32, 0) or -1)  # -1: it has not said yet who it is
+        return True
     finally:
         os.close(lock)
-    return None
+    return False
 
 
 def end_all(folder: Path, orders: Orders) -> None:
@@ -92,7 +111,7 @@ def end_all(folder: Path, orders: Orders) -> None:
     forced_at = time.monotonic() + orders.patience
     commands = list(_stop_elsewhere(launched))
     kin.signal(signal.SIGTERM, signal.SIGCONT)
-    while holder_of(folder) is None and _are_left(kin, force=time.monotonic() >= forced_at):
+    while not is_held(folder) and _are_left(kin, force=time.monotonic() >= forced_at):
         time.sleep(LOOK_AGAIN)
     for command in commands:
         command.wait()

@@ -45,6 +45,10 @@ class Inventory:
             self._drop_a_load_by_hand_that_cannot_be(id)
         return news
 
+    def has_room_for(self, bookings: Bytes) -> bool:
+        """On the GPUs that are seen: of the others nothing can be said."""
+        return fits({p: size for p, size in bookings.items() if p in self.capacity}, self.capacity)
+
     def note(self, engine: Engine) -> None:
         """Its phase may have changed."""
         id, phase = engine.model.id, engine.machine.phase

@@ -30,6 +30,7 @@ class Launched:
     port: int
     booking: Bytes
     digest: str  # of what it was started for (launcher.py)
+    shown: Mapping[str, str]  # the variables that told it which GPUs are its own
     serves: bool = False  # it was ready, and nobody has told it to go
     stop_command: tuple[str, ...] = ()  # before the polite signal
 

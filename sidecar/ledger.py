@@ -65,6 +65,12 @@ class Ledger:
         self._disturb(others)
         self._uses[engine.model.id] = Use(engine, before, alone)
 
+    def as_measured(self, engine: Engine, booking: Bytes) -> Bytes:
+        """What it had booked when it started, corrected by what it was seen to take."""
+        peaks = self._peaks(engine)
+        there = {pool: peaks[pool] for pool in booking if pool in peaks}
+        return corrected(engine.model.need, booking, there)
+
     def adopted(self, engine: Engine) -> None:
         """It was there before us: what it takes can be told of its processes only."""
         self._uses[engine.model.id] = Use(engine, before={}, alone=False)

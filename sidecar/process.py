@@ -114,17 +114,24 @@ class Process:
     as soon as the process has ended and its kin do not follow it."""
 
     def __init__(
-        self, identity: Identity, mark: str, pidfd: int, popen: subprocess.Popen[bytes] | None
+        self,
+        identity: Identity,
+        mark: str,
+        pidfd: int | None,
+        popen: subprocess.Popen[bytes] | None,
     ) -> None:
+        """`pidfd`: None if only its kin are left."""
         loop = asyncio.get_running_loop()
         self.identity = identity
         self.exited: asyncio.Future[int | None] = loop.create_future()
         self.headless: asyncio.Future[int | None] = loop.create_future()
         self._kin = Kin(mark, [identity])
-        self._pidfd = pidfd
         self._popen = popen  # None: it is not our child
         self._listener = identity  # who listens on its port, as far as it was seen
-        loop.add_reader(pidfd, self._ended)
+        if pidfd is None:
+            self._await_the_rest(self._end_the_rest(), None, FIRST_LOOK)
+        else:
+            loop.add_reader(pidfd, self._ended, pidfd)
 
     @classmethod
     def spawn(
@@ -163,13 +170,10 @@ class Process:
 
     @classmethod
     def adopt(cls, identity: Identity, mark: str) -> Self | None:
-        """One that an earlier sidecar has spawned. None if it is no more."""
-        try:
-            pidfd = os.pidfd_open(identity.pid)
-        except ProcessLookupError:
-            return None
-        if not identity.lives:  # its number is another's by now, and so is the descriptor
-            os.close(pidfd)
+        """One that an earlier sidecar has spawned, or those that are left of it, who then follow
+        it. None if nobody is."""
+        pidfd = _descriptor(identity)
+        if pidfd is None and not Kin(mark, [identity]).living():
             return None
         return cls(identity, mark, pidfd, None)
 
@@ -213,11 +217,11 @@ class Process:
         if not self.exited.done():
             self._kin.signal(*signals)
 
-    def _ended(self) -> None:
+    def _ended(self, pidfd: int) -> None:
         """The process itself is gone; those that it left behind follow it."""
-        asyncio.get_running_loop().remove_reader(self._pidfd)
+        asyncio.get_running_loop().remove_reader(pidfd)
         left = self._end_the_rest()  # before its number is given back by `wait`
-        os.close(self._pidfd)
+        os.close(pidfd)
         code = self._popen.wait() if self._popen else None
         self._await_the_rest(left, code, FIRST_LOOK)
 
@@ -238,3 +242,14 @@ class Process:
         asyncio.get_running_loop().call_later(
             pause, lambda: self._await_the_rest(self._end_the_rest(), code, later)
         )
+
+
+def _descriptor(who: Identity) -> int | None:
+    """Of a process that may be gone: then its number may be another's, or that of a thread."""
+    if not who.lives:
+        return None
+    pidfd = os.pidfd_open(who.pid)
+    if not who.lives:  # it ended in between, and the descriptor may be another's
+        os.close(pidfd)
+        return None
+    return pidfd

@@ -8,17 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from asyncio.subprocess import DEVNULL
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
-import structlog
 
-from sidecar import diagnosis, health, obstacles
+from sidecar import diagnosis, elsewhere, health, obstacles
 from sidecar.engines import reports
 from sidecar.engines.launch import Launch
+from sidecar.environment import inherited
 from sidecar.failure import Exit
 from sidecar.identity import Identity
 from sidecar.machine import Fact
@@ -33,10 +32,6 @@ HEALTH_TIMEOUT = 2.0  # an engine that takes a connection and says nothing is no
 # A line that comes less than a millisecond after "ready" may be lost in llama-server (3 of 300
 # were, sent at once), and it reads no other: after this time the signal follows.
 LINE_HEARD_WITHIN = 1.0
-
-# What an engine inherits is the sidecar's environment, but no secret: what it needs of those
-# stands in its `env:`.
-SECRET_WORDS = ("KEY", "SECRET", "TOKEN", "PASSW", "CREDENTIAL")
 
 
 class Listener(Protocol):
@@ -172,22 +167,7 @@ class Runner:
 
     async def _run_stop_command(self) -> None:
         assert self.process is not None
-        try:
-            stopping = await asyncio.create_subprocess_exec(
-                *self.launch.stop_command,
-                env=inherited(),
-                stdin=DEVNULL,
-                stdout=DEVNULL,
-                stderr=DEVNULL,
-            )
-        except OSError as error:
-            structlog.get_logger().warning("stop_command", error=str(error))
-        else:
-            try:
-                await stopping.wait()
-            finally:
-                if stopping.returncode is None:
-                    stopping.kill()
+        await elsewhere.stop(self.launch.stop_command)
         self.process.signal(force=False)
 
     async def _say_stop_line(self) -> None:
@@ -239,11 +219,3 @@ class Runner:
 def pause(began: float) -> float:
     """Seconds until the next poll of a load that began then."""
     return POLL if asyncio.get_running_loop().time() - began < YOUNG else POLL_LATER
-
-
-def inherited() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not any(word in name.upper() for word in SECRET_WORDS)
-    }

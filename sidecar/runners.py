@@ -43,10 +43,19 @@ class Runners:
         launch = self._launcher.launch(model, id, port.free(), booking, there)
         runner = self._runner(model, id, launch, tell)
         runner.spawn()
-        if (who := runner.identity) is not None:
-            digest, stop = self._launcher.digest(model, booking, there), tuple(launch.stop_command)
-            launched = Launched(id, who, launch.port, booking, digest, stop_command=stop)
-            self._launches.began(model, launched)
+        if runner.identity is not None:
+            self._launches.began(
+                model,
+                Launched(
+                    id,
+                    runner.identity,
+                    launch.port,
+                    booking,
+                    self._launcher.digest(model),
+                    self._launcher.shown(model, booking, there),
+                    stop_command=tuple(launch.stop_command),
+                ),
+            )
         return runner
 
     def adopt(self, model: str, found: Found, tell: Listener) -> Runner:

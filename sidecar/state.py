@@ -71,7 +71,8 @@ class StateFolder:
         """Of these launches; the others are of engines that are gone."""
         for fifo in (self.path / "fifos").iterdir():
             if fifo.name not in launches:
-                fifo.unlink()
+                with contextlib.suppress(OSError):  # one that stays is in nobody's way
+                    fifo.unlink()
 
     def fifo(self, launch: str) -> Path:
         return self.path / "fifos" / launch

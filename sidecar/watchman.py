@@ -15,8 +15,8 @@ from pathlib import Path
 import structlog
 
 from sidecar import guard
+from sidecar.environment import inherited
 from sidecar.guard import Orders
-from sidecar.runner import inherited
 from sidecar.state import StateFolder
 
 PAUSE = 1.0  # seconds until one that has died is followed by the next
@@ -25,26 +25,34 @@ log = structlog.get_logger()
 
 
 class Watchman:
-    """`run` for as long as the sidecar lives; `dismiss` once there is nothing to guard any more.
-    Who is not dismissed acts when we are gone."""
+    """`start` before there is an engine, `run` for as long as the sidecar lives; `dismiss` once
+    there is nothing to guard any more. Who is not dismissed acts when we are gone."""
 
     def __init__(self, folder: StateFolder, grace: float, patience: float) -> None:
         """`grace`: seconds for which a sidecar may be away; `patience`: for a polite end."""
         self._folder = folder.path
-        self._orders = Orders(os.getpid(), folder.marks, grace, patience)
+        self._orders = Orders(folder.marks, grace, patience)
         self._guard: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """The first one: `run` sees to those that follow it."""
+        if self._orders.grace == math.inf:  # `never`: then nobody may end them
+            guard.stand(self._folder)
+            return
+        try:
+            self._guard = self._start()
+        except OSError as error:
+            log.warning("there is no guard", error=str(error))
 
     async def run(self) -> None:
         """Until cancelled."""
-        while self._orders.grace < math.inf:  # `never`: then nobody may end them
-            try:
-                self._guard = self._start()
-            except OSError as error:
-                log.warning("there is no guard", error=str(error))
-            else:
+        while self._orders.grace < math.inf:
+            if self._guard is not None:
                 await _ended(self._guard)
                 log.warning("the guard has ended", code=self._guard.wait())
+                self._guard = None
             await asyncio.sleep(PAUSE)
+            self.start()
 
     def dismiss(self) -> None:
         if self._guard is not None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from shared.status import Phase
-from sidecar.engine import Left
+from sidecar.box import Box
+from sidecar.engine import Left, Model
+from sidecar.estimate import Measured
 from sidecar.machine import Fact
-from sidecar.memory import HOST, Gpu, Host, Memory
+from sidecar.memory import HOST, Gpu, Host, Memory, Need
+from sidecar.plan import Rules
 from sidecar.report import report
-from tests.core.test_box import SPAWN, STOP, did, make_box, model, phase, says
+from tests.core.test_box import GPU, LIMITS, SPAWN, STOP, did, make_box, model, phase, says
 
 
 def test_an_engine_that_serves_is_kept_with_its_memory() -> None:
@@ -46,6 +49,32 @@ def test_all_are_taken_over_before_anything_new_is_begun() -> None:
     left = {"a": Left({"gpu0": 5}, serves=True), "b": Left({"gpu0": 5}, serves=True)}
     assert box.adopt(left, 5) == []
     assert (phase(box, "a"), phase(box, "b")) == (Phase.READY, Phase.READY)
+
+
+def test_nothing_new_is_begun_before_the_memory_was_looked_at() -> None:
+    box = make_box(model("a", 5), model("b", 5))
+    box.inventory.preload = dict.fromkeys(["b"])
+    assert box.adopt({}, 5) == []
+    strangers = Memory(Host(8, 0, 8), (Gpu(0, "GPU-0", "", 10, 8, 0),), at=6)
+    assert did(box.looked(strangers, {}, 6)) == []
+    assert phase(box, "b") is Phase.IDLE
+
+
+def test_it_holds_what_it_was_seen_to_take_and_not_what_it_was_thought_to() -> None:
+    both = {id: Model(id, 2, Need(9, "estimated", on_host=False), LIMITS) for id in "ab"}
+    box = Box("box1", "9f2c", both, GPU, Rules(120.0), now=0.0)
+    box.supplied(GPU, {"GPU-0": "gpu0"})
+    box.recall({id: Measured(peaks={"GPU-0": (4,), "GPU-1": (7,)}) for id in both})
+    left = {id: Left({"gpu0": 9}, serves=True) for id in both}
+    assert box.adopt(left, 5) == []
+    assert {e.booking["gpu0"] for e in box.engines.values()} == {4}
+    assert all(set(e.booking) == {"gpu0"} for e in box.engines.values())
+
+
+def test_an_engine_on_a_gpu_that_is_not_seen_is_let_alone() -> None:
+    box = make_box(capacity={HOST: 8})
+    assert box.adopt({"a": Left({"gpu0": 8}, serves=True)}, 5) == []
+    assert phase(box, "a") is Phase.READY
 
 
 def test_the_first_status_tells_of_them() -> None:

@@ -1,5 +1,6 @@
 """F30: a sidecar that was killed and never comes back, and the guard that ends its engines."""
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterable
@@ -69,23 +70,27 @@ async def test_f30_an_engine_hears_the_polite_word_first(tmp_path: Path) -> None
         assert it.journal("a", "sigterm")
 
 
-async def test_f30_a_guard_leaves_the_engines_of_a_sidecar_that_came_back_alone(
+async def test_f30_a_sidecar_that_comes_back_and_dies_without_a_guard_is_guarded_by_the_last_one(
     tmp_path: Path,
 ) -> None:
     async with killed(tmp_path, a=fake()) as left:
         folder = StateFolder(tmp_path / "state")
-        try:
-            [engine] = await until(lambda: alone(left))
-            assert engine.lives
-        finally:
-            folder.close()
-            os.kill(engine.pid, signal.SIGKILL)
+        await asyncio.sleep(2 * 0.2)  # longer than its grace: that nothing happens is not watched
+        assert len(run(left)) == 2
+        folder.close()
+        await until(lambda: not run(left))
 
 
-def alone(left: set[Identity]) -> set[Identity] | None:
-    """Those of an engine, once the guard is gone."""
-    still = run(left)
-    return still if len(still) == 1 else None
+async def test_f30_a_guard_is_relieved_by_that_of_the_next_sidecar(tmp_path: Path) -> None:
+    async with box(tmp_path, {"a": fake()}) as it:
+        await it.load("a")
+        guard = Identity.of(guard_of(it).pid)
+        it.server.program.kill()
+        await it.server.program.wait()
+    async with box(tmp_path, {"a": fake()}) as it:
+        await until(lambda: not run([guard]))
+        assert (await it.of("a"))["phase"] == "ready"
+        await it.unload("a")
 
 
 async def test_a_guard_that_has_died_is_replaced(tmp_path: Path) -> None:
