@@ -102,6 +102,12 @@ class Relay:
             if self._response is not None:
                 self._response.close()
 
+    @property
+    def outcome(self) -> str:
+        """For the log. Of a stream that ends with an error its sidecar tells: here its bytes are
+        passed on, and not read."""
+        return "failed" if self._response is not None and self._response.status >= 500 else "served"
+
     def summary(self) -> dict[str, object]:
         """For the log: one line per request, and nothing of what it said."""
         place, response = self._place, self._response

@@ -140,9 +140,11 @@ async def serve(
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not serving.done():
+                log.info("shutting down", a_second_signal="ends it at once")
                 await farewell(hurry)
             server.should_exit = True
             await serving
+            log.info("ended")
         finally:
             stopping.cancel()
 

@@ -17,12 +17,14 @@ from shared.status import Phase
 from sidecar.demand import Want
 from sidecar.engine import Do, Engine, Left, Model, Refusal
 from sidecar.estimate import Measured
-from sidecar.failure import Exit
+from sidecar.failure import Exit, LogTail
 from sidecar.lives import Lives
 from sidecar.machine import Fact
 from sidecar.memory import NO_UUIDS, Bytes, Memory, add
 from sidecar.plan import Plan, Rules, Wait
 from sidecar.switches import Switches
+
+NOTHING_SAID: Mapping[str, LogTail] = {}
 
 
 class Box(Lives):
@@ -134,12 +136,18 @@ class Box(Lives):
         self.ledger.learned = False
         return self._settle(now, self.freed(now))
 
-    def tick(self, now: float) -> list[Do]:
+    def overdue(self, now: float) -> list[str]:
+        """Models whose engines have taken too long for their phase."""
+        return [id for id, e in self.inventory.moving.items() if now >= e.machine.deadline]
+
+    def tick(self, now: float, said: Mapping[str, LogTail] = NOTHING_SAID) -> list[Do]:
+        """`said`: the last lines of those that are `overdue`."""
         effects = []
-        for engine in list(self.inventory.moving.values()):
-            if now >= engine.machine.deadline:
-                engine.because = f"{engine.machine.phase} took too long"
-                effects += self.tell(engine, Fact.OVERDUE, now)
+        for id in self.overdue(now):
+            engine = self.engines[id]
+            engine.because = f"{engine.machine.phase} took too long"
+            late = Exit("stalled", engine.because, said.get(id, ()))
+            effects += self.tell(engine, Fact.OVERDUE, now, late)
         return self._settle(now, effects + self.freed(now))
 
     def deadline(self, now: float) -> float:

@@ -64,6 +64,10 @@ def could_not_start(program: str, error: OSError) -> Exit:
     return Exit(cause, f"{program} cannot be started: {error.strerror or error}")
 
 
+def nowhere_to_write(error: OSError) -> Exit:
+    return Exit("crashed", f"its log cannot be written: {error.strerror}: {error.filename}")
+
+
 def ended(code: int | None) -> str:
     if code is None:
         return "ended, and nobody was there to see how"

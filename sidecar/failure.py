@@ -20,6 +20,9 @@ Cause = Literal[
 ]
 
 
+LogTail = tuple[str, ...]  # the last lines that an engine has said
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why the engine is not there."""
@@ -28,15 +31,15 @@ class Failure:
     cause: Cause
     message: str
     at: float
-    log_tail: tuple[str, ...] = ()
+    log_tail: LogTail = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
     """How a process ended, told with `Fact.EXITED` or `Fact.ENDED`, or why it must, with
-    `Fact.STALLED`."""
+    `Fact.STALLED` or `Fact.OVERDUE`."""
 
     cause: Cause
     how: str  # "exited with code 1"
-    log_tail: tuple[str, ...] = ()
+    log_tail: LogTail = ()
     last_words: str = ""  # the line of it that tells most

@@ -16,7 +16,7 @@ from enum import Enum, auto
 
 from shared.status import SERVING, Phase, Step
 from sidecar.again import Force, backoff
-from sidecar.failure import Cause, Exit, Failure
+from sidecar.failure import Cause, Exit, Failure, LogTail
 
 IDLE, STARTING, READY = Phase.IDLE, Phase.STARTING, Phase.READY
 SWITCHING, STOPPING = Phase.SWITCHING, Phase.STOPPING
@@ -161,7 +161,7 @@ class Machine:
         if fact is Fact.STALLED:
             self._stalled(exit, now)
         if fact is Fact.OVERDUE and phase is STARTING:
-            self._never_got_ready(now)
+            self._never_got_ready(exit.log_tail if exit else (), now)
         if fact is Fact.OVERDUE and phase is STOPPING:
             return self._by_force(now)
         effects = list(self._enter(target, now)) + list(self._settle(now))
@@ -277,16 +277,14 @@ class Machine:
         self.deadline = self._force.again_at
         return [Stop(force=True)]
 
-    def _never_got_ready(self, now: float) -> None:
+    def _never_got_ready(self, said: LogTail, now: float) -> None:
         if now >= self._must_be_ready:
-            self._load_failed("timeout", f"not ready within {self._limits.start:.0f} s", now)
+            self._load_failed("timeout", f"not ready within {self._limits.start:.0f} s", now, said)
         else:
             silence = f"no sign of progress for {self._limits.stall:.0f} s"
-            self._load_failed("stalled", silence, now)
+            self._load_failed("stalled", silence, now, said)
 
-    def _load_failed(
-        self, cause: Cause, message: str, now: float, log_tail: tuple[str, ...] = ()
-    ) -> None:
+    def _load_failed(self, cause: Cause, message: str, now: float, log_tail: LogTail = ()) -> None:
         self.failure = Failure("load_failed", cause, message, now, log_tail)
         self.failures += 1
         self.retry_at = now + backoff(self.failures)

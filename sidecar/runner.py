@@ -72,6 +72,10 @@ class Runner:
             self._log = Log(self._log_path, self.launch.key)
             if self._fifo is not None:
                 os.mkfifo(self._fifo, 0o600)
+        except OSError as error:
+            self._failure = diagnosis.nowhere_to_write(error)
+            return
+        try:
             self.process = Process.spawn(
                 self.launch.argv, env, self._log_path, self._fifo, env[MARK]
             )

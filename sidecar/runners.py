@@ -36,6 +36,7 @@ class Runners:
         self._launches = launches
         self._http = http
         self._runners: dict[str, Runner] = {}
+        self._lost: str | None = None  # the folder
 
     def start(self, model: str, booking: Bytes, there: Sequence[Gpu], tell: Listener) -> Runner:
         """A process of its own. `there`: the GPUs."""
@@ -101,10 +102,14 @@ class Runners:
         """By model, the process that leads its engine's session."""
         return {id: pid for id, runner in self._runners.items() if (pid := runner.leader)}
 
+    def look_at_folder(self) -> None:
+        """What it holds is of use only as long as it is ours."""
+        self._lost = self._folder.trouble
+
     @property
     def trouble(self) -> str | None:
-        """Why an engine of ours may not be taken over by whoever comes after us."""
-        return self._launches.trouble
+        """Why engines of ours may not be taken over by whoever comes after us."""
+        return self._lost or self._launches.trouble
 
     def _runner(self, model: str, id: str, launch: Launch, tell: Listener) -> Runner:
         log, fifo = self._folder.log(model, id), self._folder.fifo(id)

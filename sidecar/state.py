@@ -28,10 +28,13 @@ class StateFolder:
 
     def __init__(self, path: Path) -> None:
         """Held, with the holder's pid, if another process has it; OSError if it cannot be made."""
-        for folder in (path, path / "logs", path / "fifos"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            for folder in (path, path / "logs", path / "fifos"):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise OSError(f"state_dir: {path} cannot be used: {error.strerror}") from None
         self.path = path
-        self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not _locked(self._lock):
             holder = os.pread(self._lock, 32, 0).decode().strip()
             os.close(self._lock)
@@ -40,6 +43,17 @@ class StateFolder:
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
         self._secret = _secret(path / "secret")
+
+    @property
+    def trouble(self) -> str | None:
+        """Whether it is still the folder that we have locked: in another one's place anybody may
+        start a second sidecar."""
+        try:
+            if os.path.samestat(os.stat(self.path / "lock"), os.fstat(self._lock)):
+                return None
+        except OSError:
+            pass
+        return f"state_dir: {self.path} was removed or replaced: start this sidecar again"
 
     def key(self, launch: str) -> str:
         """Of an engine. It is kept nowhere: whoever has the secret makes it again."""
@@ -95,6 +109,7 @@ def _secret(path: Path) -> bytes:
     """The folder's own, made with it."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(file, "r+b") as page:
+        os.fchmod(file, 0o600)  # one that was put there may be anybody's
         known = page.read()
         if len(known) != 32:
             known = secrets.token_bytes(32)

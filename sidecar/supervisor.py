@@ -148,6 +148,7 @@ class Supervisor:
             )
             if keep:
                 self._runners.leave()
+                log.info("left to the next sidecar", engines=sorted(self._runners.leaders))
             else:
                 self._runners.force()
                 await asyncio.wait({over}, timeout=GONE_WITHIN)
@@ -253,7 +254,9 @@ class Supervisor:
         self._journal.write({id: engine.history.measured for id, engine in engines})
 
     def _tick(self) -> None:
-        self._act(self.box.tick(time.monotonic()))
+        now = time.monotonic()
+        said = {id: self.log_tail(id, diagnosis.LINES_TOLD) for id in self.box.overdue(now)}
+        self._act(self.box.tick(now, said))
 
     def _looked(self, seen: Memory) -> None:
         self.heart.saw(MEMORY, LOOKS_WITHIN)
@@ -266,6 +269,7 @@ class Supervisor:
 
     def _found(self, obstacles: Mapping[str, Exit]) -> None:
         self.heart.saw(FILES, LOOKS_WITHIN)
+        self._runners.look_at_folder()
         self._decide(lambda now: self.box.found(obstacles, now), FILES)
 
     def _entered(self, model: str, phase: Phase) -> None:

@@ -82,7 +82,7 @@ class Inference:
                 answer=answer,
             )
             await relay.run()
-            log.info("served", request=id, model=model, path=asked.path, **relay.summary())
+            log.info(relay.outcome, request=id, model=model, path=asked.path, **relay.summary())
 
     async def _resolve(self, name: str) -> str:
         """A fresh router waits a little for its boxes before it says that there is no model: also

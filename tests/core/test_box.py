@@ -250,7 +250,12 @@ def test_a_load_that_hangs_is_stopped_and_then_killed() -> None:
     box.sign_of_life("a", 2.9)
     box.tick(3)
     assert box.deadline(3) == 22.9
-    assert did(box.tick(22.9)) == [("a", STOP)]
+    assert box.overdue(22.8) == []
+    assert box.overdue(22.9) == ["a"]
+    assert did(box.tick(22.9, {"a": ("still loading",)})) == [("a", STOP)]
+    failure = box.engines["a"].machine.failure
+    assert failure is not None
+    assert (failure.cause, failure.log_tail) == ("stalled", ("still loading",))
     assert did(box.tick(32.9)) == [("a", Stop(force=True))]
     box.saw("a", Fact.EXITED, 33.9, CRASH)
     assert box.engines["a"].booking == {}

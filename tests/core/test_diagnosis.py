@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from sidecar.diagnosis import LINES_TOLD, could_not_start, diagnose, ended
+from sidecar.diagnosis import LINES_TOLD, could_not_start, diagnose, ended, nowhere_to_write
 from sidecar.failure import Cause
 
 
@@ -135,3 +135,10 @@ def test_a_program_that_may_not_run_is_no_missing_file() -> None:
     forbidden = could_not_start("prog", PermissionError(errno.EACCES, "Permission denied"))
     assert forbidden.cause == "crashed"
     assert could_not_start("prog", OSError("odd")).how == "prog cannot be started: odd"
+
+
+def test_a_log_that_cannot_be_written_is_not_blamed_on_the_program() -> None:
+    error = OSError(28, "No space left on device", "/state/logs/a.log")
+    exit = nowhere_to_write(error)
+    said = "its log cannot be written: No space left on device: /state/logs/a.log"
+    assert (exit.cause, exit.how) == ("crashed", said)

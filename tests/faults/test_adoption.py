@@ -294,7 +294,16 @@ async def test_f35_a_state_folder_that_vanishes_costs_nothing_that_runs(tmp_path
     async with box(tmp_path, {"a": fake(), "b": fake()}) as it:
         await it.load("a")
         shutil.rmtree(tmp_path / "state")
-        assert (await it.fail("b"))["code"] == "load_failed"
+        error = await it.fail("b")
+        assert (error["code"], error["cause"]) == ("load_failed", "crashed")
+        assert "its log cannot be written: No such file or directory" in error["message"]
+
+        async def told() -> bool:
+            """the Status says what to do"""
+            (problem,) = (await it.status())["problems"] or [""]
+            return "was removed or replaced: start this sidecar again" in problem
+
+        await until(told)
         assert (await it.ask("a")).status_code == 200
         assert len(pids(it, "a")) == 1
 

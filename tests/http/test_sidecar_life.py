@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Program, frames, until
+from tests.harness import Program, frames, free_port, until
 from tests.http.boxes import CHAT, box, config, echo, fake
 
 SLOW = ("--tokens", "20", "--tokens-per-second", "40")
@@ -40,6 +40,15 @@ async def test_without_its_config_it_does_not_start(tmp_path: Path) -> None:
     async with Program(argv, tmp_path) as refused:
         assert await refused.wait() == 2
     assert "none.yaml" in refused.log()
+    assert "Traceback" not in refused.log()
+
+
+async def test_a_state_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    text = f"listen: 127.0.0.1:{free_port()}\n{config(tmp_path, {'a': echo()})}"
+    async with program(tmp_path, text) as refused:
+        assert await refused.wait() == 2
+    assert f"state_dir: {tmp_path}/state cannot be used: " in refused.log()
     assert "Traceback" not in refused.log()
 
 
