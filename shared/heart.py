@@ -54,6 +54,8 @@ class Heart:
         next decision about the same is made. What is due is decided in a moment, then."""
         try:
             yield
+        except Undecided:  # in there, and told already
+            raise
         except Exception as error:
             self._failed(about, error)
             raise Undecided from error
@@ -71,7 +73,8 @@ class Heart:
             self._decide()
 
     def _failed(self, about: str, error: Exception) -> None:
-        if self.pulse.failed(about, f"{type(error).__name__} {_place(error)}"):
+        first = _first(error)
+        if self.pulse.failed(about, f"{type(first).__name__} {_place(first)}"):
             log.error("a decision has failed", about=about, exc_info=error)
         self.alarm.set(time.monotonic() + AGAIN)
 
@@ -129,7 +132,14 @@ def _where(frame: FrameType) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
 
 
-def _place(error: Exception) -> str:
+def _first(error: BaseException) -> BaseException:
+    """What it came of."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _place(error: BaseException) -> str:
     """Where it was raised. What it says may come from outside."""
     trace = error.__traceback__
     assert trace is not None, "it was raised"

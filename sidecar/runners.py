@@ -41,10 +41,11 @@ class Runners:
         """A process of its own. `there`: the GPUs."""
         id = secrets.token_hex(8)
         launch = self._launcher.launch(model, id, port.free(), booking, there)
+        digest = self._launcher.digest(model, booking, there)
         runner = self._runner(model, id, launch, tell)
         runner.spawn()
         if (who := runner.identity) is not None:
-            digest, stop = self._launcher.digest(model, booking, there), tuple(launch.stop_command)
+            stop = tuple(launch.stop_command)
             launched = Launched(id, who, launch.port, booking, digest, stop_command=stop)
             self._launches.began(model, launched)
         return runner
@@ -57,7 +58,8 @@ class Runners:
 
     def stop(self, model: str, *, force: bool) -> None:
         self._launches.serves(model, False)  # first: what is told to go is not taken over
-        self._runners[model].stop(force=force)
+        if model in self._runners:  # or it could not even be started, and its end is being told
+            self._runners[model].stop(force=force)
 
     def force(self) -> None:
         """All of them, at once."""
