@@ -16,6 +16,7 @@ import structlog
 
 from sidecar import guard
 from sidecar.guard import Orders
+from sidecar.looks import Looks
 from sidecar.runner import inherited
 from sidecar.state import StateFolder
 
@@ -33,16 +34,18 @@ class Watchman:
         self._folder = folder.path
         self._orders = Orders(os.getpid(), folder.marks, grace, patience)
         self._guard: subprocess.Popen[bytes] | None = None
+        self._looks = Looks("the guard")
 
     async def run(self) -> None:
         """Until cancelled."""
         while self._orders.grace < math.inf:  # `never`: then nobody may end them
-            try:
+            with self._looks.one():
                 self._guard = self._start()
-            except OSError as error:
-                log.warning("there is no guard", error=str(error))
-            else:
-                await _ended(self._guard)
+                try:
+                    await _ended(self._guard)
+                except OSError:
+                    self.dismiss()  # another one comes, which can be watched
+                    raise
                 log.warning("the guard has ended", code=self._guard.wait())
             await asyncio.sleep(PAUSE)
 
