@@ -66,7 +66,10 @@ class Heart:
 
     @property
     def trouble(self) -> str | None:
-        return self.pulse.trouble(self.alarm.at, time.monotonic())
+        now = time.monotonic()
+        if now > self._turned + STANDS:  # we are asked in the first moment after that
+            self.pulse.woke(now)
+        return self.pulse.trouble(self.alarm.at, now)
 
     def _ring(self) -> None:
         with suppress(Undecided), self.deciding():
@@ -104,6 +107,7 @@ class Heart:
         self._turned = now
         self._lags.add(max(0.0, stood - BEAT), now)
         if stood > STANDS:
+            self.pulse.woke(now)
             log.warning("the event loop turns again", stood_s=round(stood, 3))
         self._beat = self._loop.call_later(BEAT, self._turn)
 
