@@ -103,6 +103,15 @@ class Runner:
         """At this very moment: whoever listens on its port is no stranger."""
         return self.process is not None and self.process.lives
 
+    def is_deaf(self) -> bool:
+        """Whether none of its processes listens any more. A wrapper may have started its server
+        anew: from now on it `lives` as long as that one."""
+        if self.process is None or self.launch.elsewhere:
+            return False
+        with contextlib.suppress(OSError):  # it cannot be seen now
+            return not self.process.listens(self.launch.port)
+        return False
+
     @property
     def has_ended(self) -> bool:
         return self.process is None or self.process.exited.done()

@@ -85,6 +85,10 @@ class Runners:
         """Whether it is an engine of ours that has this port, at this very moment."""
         return any(it.launch.port == port and it.lives for it in self._runners.values())
 
+    def is_deaf(self, model: str) -> bool:
+        """Whether nobody of the model's engine takes connections any more."""
+        return self._runners[model].is_deaf()
+
     def tail(self, model: str, lines: int) -> tuple[str, ...]:
         """The last lines of the model's engine, or of its last one."""
         return self._runners[model].tail(lines) if model in self._runners else ()

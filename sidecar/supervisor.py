@@ -174,9 +174,16 @@ class Supervisor:
 
     def stalled(self, model: str, launch: Launch) -> None:
         """That launch has requests, and has said nothing to any of them for as long as it may."""
+        self._stalls(model, launch, f"said nothing for {launch.silence:g} s to any of its requests")
+
+    def unreachable(self, model: str, launch: Launch) -> None:
+        """A connection to it has failed, and its end was not seen since then."""
+        if self._runners.is_deaf(model):
+            self._stalls(model, launch, "takes no connections any more")
+
+    def _stalls(self, model: str, launch: Launch, said: str) -> None:
         if self._runners.launch(model) is not launch:
             return
-        said = f"said nothing for {launch.silence:g} s to any of its requests"
         stall = Exit("stalled", said, self.log_tail(model, diagnosis.LINES_TOLD))
         self._hearing.tell(lambda now: self.box.saw(model, Fact.STALLED, now, stall))
 
