@@ -54,6 +54,8 @@ class Heart:
         next decision about the same is made. What is due is decided in a moment, then."""
         try:
             yield
+        except Undecided:  # in there, and told already
+            raise
         except Exception as error:
             self._failed(about, error)
             raise Undecided from error
@@ -64,14 +66,18 @@ class Heart:
 
     @property
     def trouble(self) -> str | None:
-        return self.pulse.trouble(self.alarm.at, time.monotonic())
+        now = time.monotonic()
+        if now > self._turned + STANDS:  # we are asked in the first moment after that
+            self.pulse.woke(now)
+        return self.pulse.trouble(self.alarm.at, now)
 
     def _ring(self) -> None:
         with suppress(Undecided), self.deciding():
             self._decide()
 
     def _failed(self, about: str, error: Exception) -> None:
-        if self.pulse.failed(about, f"{type(error).__name__} {_place(error)}"):
+        first = _first(error)
+        if self.pulse.failed(about, f"{type(first).__name__} {_place(first)}"):
             log.error("a decision has failed", about=about, exc_info=error)
         self.alarm.set(time.monotonic() + AGAIN)
 
@@ -101,6 +107,7 @@ class Heart:
         self._turned = now
         self._lags.add(max(0.0, stood - BEAT), now)
         if stood > STANDS:
+            self.pulse.woke(now)
             log.warning("the event loop turns again", stood_s=round(stood, 3))
         self._beat = self._loop.call_later(BEAT, self._turn)
 
@@ -129,7 +136,14 @@ def _where(frame: FrameType) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
 
 
-def _place(error: Exception) -> str:
+def _first(error: BaseException) -> BaseException:
+    """What it came of."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _place(error: BaseException) -> str:
     """Where it was raised. What it says may come from outside."""
     trace = error.__traceback__
     assert trace is not None, "it was raised"

@@ -7,6 +7,7 @@ the caller has.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 OVERDUE = 3.0  # seconds that a decision may come late: a loop that turns is never that slow
@@ -19,6 +20,11 @@ class Pulse:
     def __init__(self) -> None:
         self._failures: dict[str, str] = {}  # how the last decision about each thing failed
         self._seen: dict[str, tuple[float, float]] = {}  # when each thing was last, and how long
+        self._awake_since = -math.inf
+
+    def woke(self, now: float) -> None:
+        """The program stood still, or was frozen: it could neither decide nor look meanwhile."""
+        self._awake_since = now
 
     def decided(self, about: str) -> None:
         self._failures.pop(about, None)
@@ -36,10 +42,10 @@ class Pulse:
         """`due`: the deadline of the program's core."""
         for about, why in self._failures.items():
             return f"{about}: the last decision has failed, {why}"
-        if now > due + OVERDUE:
+        if now > max(due, self._awake_since) + OVERDUE:
             return f"a decision is overdue for {now - due:.0f} s"
         for what, (at, again_within) in self._seen.items():
-            if now > at + again_within:
+            if now > max(at, self._awake_since) + again_within:
                 return f"{what}: nothing for {now - at:.0f} s"
         return None
 

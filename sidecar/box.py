@@ -4,7 +4,8 @@ Rule 1: the life of an engine is `machine.py`'s, residency is `planner.py`'s; th
 the same facts and carries what one decides to the other.
 Rule 2: this file does no I/O, reads no clock and never awaits.
 
-Every method that is told what happened ends in `_settle`, and returns what to do about it.
+Every method that is told what happened ends in `_settle`, and returns what to do about it, or
+raises Unsettled.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Collection, Mapping
 from shared.demand import Demand
 from shared.status import Phase
 from sidecar.demand import Want
-from sidecar.engine import Do, Engine, Left, Model, Refusal
+from sidecar.engine import Do, Engine, Left, Model, Refusal, Unsettled
 from sidecar.estimate import Measured
 from sidecar.failure import Exit, LogTail
 from sidecar.lives import Lives
@@ -159,10 +160,7 @@ class Box(Lives):
 
     def load(self, model: str, now: float) -> list[Do]:
         """Counts as one waiting request of the highest priority until it is ready."""
-        engine = self.engines[model]
-        if engine.machine.phase is not Phase.READY:
-            engine.machine.forgive(now)
-            self.demands.by_hand[model] = now
+        self._asked_for(model, now)
         return self._settle(now)
 
     def unload(self, model: str, now: float) -> list[Do]:
@@ -183,7 +181,8 @@ class Box(Lives):
             effects += self._send_away(engine, now, f"switched to {model} by hand")
         if self.engines[model].machine.phase is Phase.IDLE:
             self.news |= self.switches.begin(model, leaving, now)
-        return effects + self.load(model, now)
+        self._asked_for(model, now)
+        return self._settle(now, effects)
 
     def close(self, now: float, *, keep: bool = False) -> list[Do]:
         """Admit nobody, let what runs come to its end, then stop every engine, or leave them for
@@ -222,12 +221,20 @@ class Box(Lives):
     def _settle(self, now: float, effects: list[Do] | None = None) -> list[Do]:
         """Ask the planner what follows, and carry it out."""
         done = list(effects or ())
+        try:
+            self._plan(now, done)
+        except Exception as error:
+            raise Unsettled(done) from error
+        return done
+
+    def _plan(self, now: float, done: list[Do]) -> None:
+        """What is to be done is added to `done`."""
         self.changed |= self.demands.forget_silent(now)
         wants = self._without_the_hopeless(self.inventory.wants(), now)
         if self.closing:
             self._replan_at = math.inf
-            return done
-        return done + self._carry_out(self.inventory.plan(wants, now), wants, now)
+            return
+        self._carry_out(self.inventory.plan(wants, now), wants, now, done)
 
     def _without_the_hopeless(self, wants: dict[str, Want], now: float) -> dict[str, Want]:
         """Who waits for what cannot start is answered, and costs no other model its place."""
@@ -252,14 +259,13 @@ class Box(Lives):
             return False
         return not engine.may_expire and self.inventory.rests
 
-    def _carry_out(self, decided: Plan, wants: Collection[str], now: float) -> list[Do]:
+    def _carry_out(self, decided: Plan, wants: Collection[str], now: float, done: list[Do]) -> None:
         stuck = [w.model for w in decided.waits if w.stuck and w.model in wants]
         self.news |= self.ledger.waits_for_others(stuck, now)
         self.news |= [w.model for w in decided.waits] != [w.model for w in self.waits]
         self.waits = decided.waits
         self._replan_at = decided.deadline
         self._settled_until = min(self._replan_at, self.demands.deadline(now))
-        done: list[Do] = []
         for keep in decided.keeps:
             done += self.tell(self._decided(keep.model, keep.because), Fact.KEPT, now)
         for claim in decided.claims:
@@ -275,12 +281,17 @@ class Box(Lives):
         claimed = {claim.model for claim in self.inventory.claims}
         self.news |= self.switches.end(claimed, wants, self.engines)
         self.switches.revise(self.engines, now)
-        return done
 
     def _decided(self, model: str, because: str) -> Engine:
         engine = self.engines[model]
         engine.because = because
         return engine
+
+    def _asked_for(self, model: str, now: float) -> None:
+        """By hand."""
+        if (machine := self.engines[model].machine).phase is not Phase.READY:
+            machine.forgive(now)
+            self.demands.by_hand[model] = now
 
     def _send_away(self, engine: Engine, now: float, because: str) -> list[Do]:
         """By hand: it does not go back, whoever else it makes room for."""

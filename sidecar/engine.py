@@ -204,6 +204,15 @@ def engine_of(model: Model, least_stay: float, now: float) -> Engine:
     return Engine(model, machine, history, least_stay=least_stay)
 
 
+class Unsettled(Exception):
+    """What has happened is in the tables; what follows of it could not be decided, by a fault of
+    ours. `effects`: what is to be done all the same."""
+
+    def __init__(self, effects: list[Do]) -> None:
+        super().__init__()
+        self.effects = effects
+
+
 @dataclass(frozen=True, slots=True)
 class Do:
     """An effect on one model's engine; `booking` says where its memory is."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 GUARD = "guard"  # in the folder: who guards it
 LOOK_FOR_NEXT = 0.2  # seconds between two looks for the next sidecar
 LOOK_AGAIN = 0.02  # seconds
+LOOK_RARELY = 2.0  # seconds, at what does not end though it is killed
+SLOWER = 1.1  # each time: a tenth of what it has taken already
 
 
 class Orders(NamedTuple):
@@ -111,10 +113,13 @@ def end_all(folder: Path, orders: Orders) -> None:
     forced_at = time.monotonic() + orders.patience
     commands = list(_stop_elsewhere(launched))
     kin.signal(signal.SIGTERM, signal.SIGCONT)
+    pause = LOOK_AGAIN
     while not is_held(folder) and _are_left(kin, force=time.monotonic() >= forced_at):
-        time.sleep(LOOK_AGAIN)
+        time.sleep(pause)
+        if time.monotonic() >= forced_at:
+            pause = min(SLOWER * pause, LOOK_RARELY)
     for command in commands:
-        command.wait()
+        _await(command, until=forced_at)
 
 
 def _stop_elsewhere(launched: list[Launched]) -> list[subprocess.Popen[bytes]]:
@@ -127,6 +132,15 @@ def _stop_elsewhere(launched: list[Launched]) -> list[subprocess.Popen[bytes]]:
         except OSError as error:
             sys.stderr.write(f"stop_command: {error}\n")
     return started
+
+
+def _await(command: subprocess.Popen[bytes], until: float) -> None:
+    """One that hangs is not waited for."""
+    try:
+        command.wait(max(0.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        command.kill()
+        command.wait()
 
 
 def _are_left(kin: Kin, *, force: bool) -> bool:

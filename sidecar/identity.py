@@ -49,10 +49,11 @@ class Identity:
 
 
 def stat(pid: int | str) -> list[bytes]:
-    """The fields of proc(5)'s stat from the third on. ProcessLookupError if there is no process."""
+    """The fields of proc(5)'s stat from the third on. ProcessLookupError if there is no process, or
+    one that is hidden from us (`hidepid`), as only those of other users are."""
     try:
         file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise ProcessLookupError(pid) from None
     try:
         line = os.read(file, 4096)  # longer than 52 numbers and a name of 15 bytes

@@ -13,6 +13,7 @@ from sidecar import obstacles
 from sidecar.catalogue import Known
 from sidecar.failure import Exit
 from sidecar.gpu import MemoryReader
+from sidecar.looks import Looks
 from sidecar.memory import Memory
 
 LOOK_EVERY = 1.0  # seconds between two looks at what is really used, and at the models' files
@@ -52,8 +53,10 @@ class Lookout:
                 await self._hurry.wait()
 
     async def watch_files(self, tell: Callable[[Mapping[str, Exit]], None]) -> None:
+        looks = Looks("the models' files")
         while True:
-            tell(self.obstacles())
+            with looks.one():
+                tell(self.obstacles())
             await asyncio.sleep(LOOK_EVERY)
 
     def obstacles(self) -> Mapping[str, Exit]:

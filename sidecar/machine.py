@@ -46,6 +46,7 @@ ON_FACT: dict[tuple[Phase, Fact], Phase] = {
     (IDLE, Fact.WANTED): STARTING,
     (IDLE, Fact.ADOPTED): READY,
     (IDLE, Fact.LEFT_BEHIND): STOPPING,
+    (IDLE, Fact.STALLED): IDLE,  # it is gone
     (STARTING, Fact.ALIVE): STARTING,
     (STARTING, Fact.HEALTHY): READY,
     (STARTING, Fact.LET_GO): STOPPING,
@@ -70,6 +71,7 @@ ON_FACT: dict[tuple[Phase, Fact], Phase] = {
     (STOPPING, Fact.HEALTHY): STOPPING,
     (STOPPING, Fact.LET_GO): STOPPING,
     (STOPPING, Fact.OVERDUE): STOPPING,  # deaf to the polite signal: by force
+    (STOPPING, Fact.STALLED): STOPPING,  # it goes already
     (STOPPING, Fact.HEADLESS): STOPPING,
     (STOPPING, Fact.EXITED): IDLE,
     (STOPPING, Fact.ENDED): STOPPING,
@@ -158,7 +160,7 @@ class Machine:
             self.recover(now)
         if fact in (Fact.EXITED, Fact.ENDED, Fact.HEADLESS):
             self._ended(exit, now)
-        if fact is Fact.STALLED:
+        if fact is Fact.STALLED and phase in SERVING:
             self._stalled(exit, now)
         if fact is Fact.OVERDUE and phase is STARTING:
             self._never_got_ready(exit.log_tail if exit else (), now)

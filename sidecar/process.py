@@ -21,16 +21,20 @@ from typing import Self
 
 from sidecar.identity import Identity
 from sidecar.kin import Kin
+from sidecar.looks import Looks
 from sidecar.port import holder
 
 LOG_LIMIT = 8 * 2**20  # bytes of the file; beyond, it is cut
 READ_AT_ONCE = 2**20  # bytes
 LINES_KEPT = 500  # in memory
 LINE_LIMIT = 2000  # characters of one line
-# Seconds until it is seen whether those are gone that were killed: at first, and at most. Mostly it
-# takes the kernel a millisecond; where it takes long, nobody is served by more haste.
+# Seconds until it is seen whether those are gone that were killed: at first, while it may be a
+# driver that takes its time, and at most. Mostly it takes the kernel a millisecond; where it takes
+# long, nobody is served by more haste, and each look costs one at all processes.
 FIRST_LOOK = 0.001
 LATER_LOOK = 0.1
+RARE_LOOK = 2.0
+SLOWER = 1.1  # a tenth of the time that it has taken already
 
 # How many files we may have open by default. We take more for our connections; an engine gets what
 # it would have without us, for some prepare for each file that they may have.
@@ -53,6 +57,7 @@ class Log:
         self.moved = False  # whether anything at all had come at the last poll
         self._came = False
         self._closed = False
+        self._looks = Looks(f"the log {path.name}")
         self._read = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._at = 0 if whole else os.lseek(self._read, 0, os.SEEK_END)
 
@@ -73,8 +78,11 @@ class Log:
     def _look(self) -> None:
         """Read what is there now, and not what is written meanwhile: one that writes faster than
         we read would hold us for ever."""
-        if self._closed:
-            return
+        if not self._closed:
+            with self._looks.one():
+                self._read_on()
+
+    def _read_on(self) -> None:
         end = os.fstat(self._read).st_size
         if self._at < end - READ_AT_ONCE:
             self._at, self._rest = end - READ_AT_ONCE, b""
@@ -126,7 +134,9 @@ class Process:
         self.exited: asyncio.Future[int | None] = loop.create_future()
         self.headless: asyncio.Future[int | None] = loop.create_future()
         self._kin = Kin(mark, [identity])
+        self._pidfd = pidfd
         self._popen = popen  # None: it is not our child
+        self._looks = Looks(f"the kin of process {identity.pid}")
         self._listener = identity  # who listens on its port, as far as it was seen
         if pidfd is None:
             self._await_the_rest(self._end_the_rest(), None, FIRST_LOOK)
@@ -189,8 +199,9 @@ class Process:
     def listens(self, port: int) -> bool:
         """Whether it is one of these processes who listens there. From now on it `lives` only as
         long as that one: a wrapper outlives its program by a moment, and the port is free then."""
-        kin = (who.pid for who in self._kin.living())
-        pid = holder([self.pid], port) or holder(kin, port)
+        pid = holder([self.pid], port)
+        if pid is None:  # it costs a look at all processes
+            pid = holder([who.pid for who in self._kin.living()], port)
         if pid is None:
             return False
         try:
@@ -205,39 +216,50 @@ class Process:
 
     def say(self, line: bytes, fifo: Path) -> None:
         """Into its stdin, which a frozen process must be woken to read. OSError if it cannot be
-        written at once: nobody reads, or nobody has read for long."""
+        written at once, or it cannot be woken: nobody reads, or nobody has read for long."""
         write_to = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             os.write(write_to, line)
         finally:
             os.close(write_to)
-        self._send(signal.SIGCONT)
+        if self._pidfd is not None:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
 
     def _send(self, *signals: int) -> None:
-        if not self.exited.done():
+        """And again, while there is no descriptor to find them with."""
+        if self.exited.done():
+            return
+        sent = False
+        with self._looks.one():
             self._kin.signal(*signals)
+            sent = True
+        if not sent:
+            asyncio.get_running_loop().call_later(LATER_LOOK, self._send, *signals)
 
     def _ended(self, pidfd: int) -> None:
         """The process itself is gone; those that it left behind follow it."""
         asyncio.get_running_loop().remove_reader(pidfd)
         left = self._end_the_rest()  # before its number is given back by `wait`
         os.close(pidfd)
+        self._pidfd = None
         code = self._popen.wait() if self._popen else None
         self._await_the_rest(left, code, FIRST_LOOK)
 
     def _end_the_rest(self) -> bool:
         """By force. Whether any are left to be waited for."""
-        try:
-            return self._kin.end() > 0
-        except OSError:  # no descriptor to look with: who knows
-            return True
+        left = True  # without a descriptor to look with: who knows
+        with self._looks.one():
+            left = self._kin.end() > 0
+        return left
 
     def _await_the_rest(self, left: bool, code: int | None, pause: float) -> None:
         if not left:
             self.exited.set_result(code)
             return
         later = min(2 * pause, LATER_LOOK)
-        if later == LATER_LOOK and not self.headless.done():
+        if pause >= LATER_LOOK:
+            later = min(SLOWER * pause, RARE_LOOK)
+        if later >= LATER_LOOK and not self.headless.done():
             self.headless.set_result(code)
         asyncio.get_running_loop().call_later(
             pause, lambda: self._await_the_rest(self._end_the_rest(), code, later)

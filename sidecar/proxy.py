@@ -49,6 +49,8 @@ END_SEEN_WITHIN = 1.0
 LOOK = 2.0  # seconds for a look at an engine: those who look (Hermes) wait no longer
 LARGEST_LOOK = 16 * 2**20  # bytes; older engines show every slot's whole prompt
 
+Asked = tuple[Origin, bytes, bytes, Headers, bytes, Deadlines]
+
 log = structlog.get_logger()
 
 
@@ -112,9 +114,8 @@ class EngineProxy:
         origin, ours, deadlines = _way(launch.port, launch.key, launch.silence)
         headers = [*only(scope["headers"], REQUEST_HEADERS), *ours]
         try:
-            with await self._pool.send(
-                origin, scope["method"].encode(), target, headers, body, deadlines
-            ) as response:
+            asked = (origin, scope["method"].encode(), target, headers, body, deadlines)
+            with await self._send(model, launch, *asked) as response:
                 await _relay(response, answer)
             self._supervisor.answered(model)
         except Silent as error:
@@ -122,11 +123,18 @@ class EngineProxy:
                 self._supervisor.stalled(model, launch)
                 self._pool.give_up(origin, error.limit)
             await _fail(scope, answer, EngineStalled(error.limit))
-        except ConnectFailed as error:
-            await self._until_seen_to_have_ended(model)
-            await _fail(scope, answer, _died(error))
         except WireError as error:
             await _fail(scope, answer, _died(error))
+
+    async def _send(self, model: str, launch: Launch, *asked: *Asked) -> Response:
+        """Once more, where an engine is found to take connections again."""
+        try:
+            return await self._pool.send(*asked)
+        except ConnectFailed:
+            await self._until_seen_to_have_ended(model)
+            self._supervisor.unreachable(model, launch)
+            self._supervisor.look(model)  # raises Refused
+            return await self._pool.send(*asked)
 
     async def _until_seen_to_have_ended(self, model: str) -> None:
         """An engine that takes no connections any more has mostly just died, and never got the

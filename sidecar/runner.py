@@ -20,6 +20,7 @@ from sidecar.engines.launch import Launch
 from sidecar.environment import inherited
 from sidecar.failure import Exit
 from sidecar.identity import Identity
+from sidecar.looks import Looks
 from sidecar.machine import Fact
 from sidecar.process import Log, Process
 from sidecar.state import MARK
@@ -65,10 +66,10 @@ class Runner:
     def spawn(self) -> None:
         """What keeps it from starting is told by `run`."""
         env = {**inherited(), **self.launch.env}
-        self._failure = obstacles.of_launch(self.launch, env)
-        if self._failure is not None:
-            return
         try:
+            self._failure = obstacles.of_launch(self.launch, env)
+            if self._failure is not None:
+                return
             self._log = Log(self._log_path, self.launch.key)
             if self._fifo is not None:
                 os.mkfifo(self._fifo, 0o600)
@@ -101,6 +102,15 @@ class Runner:
         """At this very moment: whoever listens on its port is no stranger."""
         return self.process is not None and self.process.lives
 
+    def is_deaf(self) -> bool:
+        """Whether none of its processes listens any more. A wrapper may have started its server
+        anew: from now on it `lives` as long as that one."""
+        if self.process is None or self.launch.elsewhere:
+            return False
+        with contextlib.suppress(OSError):  # it cannot be seen now
+            return not self.process.listens(self.launch.port)
+        return False
+
     @property
     def has_ended(self) -> bool:
         return self.process is None or self.process.exited.done()
@@ -114,11 +124,13 @@ class Runner:
         return self.process.pid
 
     def stop(self, *, force: bool) -> None:
-        self._told_to_go = True
-        if self._group is None or self.process is None or self.has_ended:
+        self._told_to_go |= not force
+        if self.process is None or self.has_ended:
             return
         if force:
             self.process.signal(force=True)
+        elif self._group is None:
+            return  # `run` begins with it
         elif self.launch.stop_command:
             self._begin(self._run_stop_command())
         elif self.launch.stop_line and self._ready:
@@ -149,7 +161,7 @@ class Runner:
                 self._begin(self._tell_when_headless())
                 if not self.launch.reports:
                     self._begin(self._poll_health())
-                if self._told_to_go:  # it was adopted to that end
+                if self._told_to_go:  # before anybody followed it
                     self.stop(force=False)
                 # Shielded: a cancelled future would pass for a process that has ended.
                 code = await asyncio.shield(self.process.exited)
@@ -208,8 +220,10 @@ class Runner:
         """The key goes to the port only once it is known to be our engine's."""
         assert self.process is not None
         began, ours = asyncio.get_running_loop().time(), False
+        looks = Looks(f"the port of process {self.process.pid}")
         while not self._ready:
-            ours = ours or health.listens(self.launch, self.process)
+            with looks.one():
+                ours = ours or health.listens(self.launch, self.process)
             asked = ours and self.process.lives
             healthy = await health.says(self.launch, self._http, HEALTH_TIMEOUT) if asked else None
             if healthy is not None:

@@ -67,7 +67,8 @@ class Runners:
 
     def stop(self, model: str, *, force: bool) -> None:
         self._launches.serves(model, False)  # first: what is told to go is not taken over
-        self._runners[model].stop(force=force)
+        if model in self._runners:  # or it could not even be started, and its end is being told
+            self._runners[model].stop(force=force)
 
     def force(self) -> None:
         """All of them, at once."""
@@ -92,6 +93,10 @@ class Runners:
     def listens(self, port: int) -> bool:
         """Whether it is an engine of ours that has this port, at this very moment."""
         return any(it.launch.port == port and it.lives for it in self._runners.values())
+
+    def is_deaf(self, model: str) -> bool:
+        """Whether nobody of the model's engine takes connections any more."""
+        return self._runners[model].is_deaf()
 
     def tail(self, model: str, lines: int) -> tuple[str, ...]:
         """The last lines of the model's engine, or of its last one."""

@@ -14,6 +14,7 @@ import os
 
 from sidecar.identity import Identity
 from sidecar.kin import every_number, look_at, reap
+from sidecar.looks import Looks
 
 LOOK_AGAIN = 0.5  # seconds
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -28,10 +29,11 @@ def inherit() -> None:
 
 
 async def reap_for_ever() -> None:
-    before: set[Identity] = set()
+    before, looks = set[Identity](), Looks("strays")
     while True:
         await asyncio.sleep(LOOK_AGAIN)
-        before = reap_those_of(before)
+        with looks.one():
+            before = reap_those_of(before)
 
 
 def reap_those_of(before: set[Identity]) -> set[Identity]:

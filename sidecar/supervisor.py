@@ -12,12 +12,11 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 import structlog
 
 from shared.demand import Demand
-from shared.heart import DUE, Heart, Undecided
+from shared.heart import Heart, Undecided
 from shared.status import SERVING, ModelStatus, Phase, Status
 from shared.watch import Watch
 from sidecar import diagnosis, memory
@@ -30,6 +29,7 @@ from sidecar.engine import Do, Left, Refusal
 from sidecar.engines.launch import Launch
 from sidecar.failure import Exit
 from sidecar.gpu import MemoryReader
+from sidecar.hearing import Hearing, about
 from sidecar.journal import Journal
 from sidecar.lookout import Lookout
 from sidecar.machine import Fact, Spawn
@@ -40,6 +40,7 @@ from sidecar.state import StateFolder
 
 GONE_WITHIN = 5.0  # seconds after the force; what does not end then never may
 MEMORY, FILES = "looks at memory", "looks at the models' files"
+SHOWN = "what is shown"
 LOOKS_WITHIN = 10.0  # seconds: both looks are made every second, and a driver may take two more
 
 log = structlog.get_logger()
@@ -51,25 +52,6 @@ class Refused(Exception):
     def __init__(self, reason: Refusal, boot: str, seq: int) -> None:
         super().__init__(reason)
         self.reason, self.boot, self.seq = reason, boot, seq
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """The facts of one launch, on their way to the supervisor."""
-
-    supervisor: Supervisor
-    model: str
-
-    def saw(self, fact: Fact, exit: Exit | None = None) -> None:
-        it = self.supervisor
-        it._decide(lambda now: it.box.saw(self.model, fact, now, exit))
-
-    def progressed(self, value: float) -> None:
-        it = self.supervisor
-        it._decide(lambda now: it.box.progressed(self.model, value, now))
-
-    def sign_of_life(self) -> None:
-        self.supervisor.box.sign_of_life(self.model, time.monotonic())
 
 
 class Supervisor:
@@ -106,11 +88,12 @@ class Supervisor:
         self._lookout = Lookout(reader, seen, known)
         self.box.inventory.obstacles = self._lookout.obstacles()
         self._runners = runners
-        self._adopted = [runners.adopt(id, it, _Told(self, id)) for id, it in left.items()]
+        self.heart = Heart(self._tick)
+        self._hearing = Hearing(self.box, self.heart, self._act)
+        self._adopted = [runners.adopt(id, it, self._hearing.of(id)) for id, it in left.items()]
         here = {id: Left(it.launched.booking, it.serves) for id, it in left.items()}
         self._effects = self.box.adopt(here, time.monotonic())
         self._bulletin = Bulletin(self.box, lambda: self._lookout.seen, self._entered)
-        self.heart = Heart(self._tick)
 
     # Its life.
 
@@ -168,7 +151,7 @@ class Supervisor:
         self._bulletin.publish()
 
     def demand(self, router: str, demand: Demand) -> None:
-        self._act(self.box.heard(router, demand, time.monotonic()))
+        self._hearing.tell(lambda now: self.box.heard(router, demand, now))
 
     @contextmanager
     def admitted(
@@ -184,7 +167,7 @@ class Supervisor:
         try:
             yield self._runners.launch(model)
         finally:
-            self._act(self.box.release(model, began, time.monotonic()))
+            self._hearing.tell(lambda now: self.box.release(model, began, now))
 
     def answered(self, model: str) -> None:
         """A request of its has got its whole answer."""
@@ -192,11 +175,18 @@ class Supervisor:
 
     def stalled(self, model: str, launch: Launch) -> None:
         """That launch has requests, and has said nothing to any of them for as long as it may."""
-        if self._runners.launch(model) is not launch or not self.box.engines[model].machine.serves:
-            return  # it goes already
-        said = f"said nothing for {launch.silence:g} s to any of its requests"
+        self._stalls(model, launch, f"said nothing for {launch.silence:g} s to any of its requests")
+
+    def unreachable(self, model: str, launch: Launch) -> None:
+        """A connection to it has failed, and its end was not seen since then."""
+        if self._runners.is_deaf(model):
+            self._stalls(model, launch, "takes no connections any more")
+
+    def _stalls(self, model: str, launch: Launch, said: str) -> None:
+        if self._runners.launch(model) is not launch:
+            return
         stall = Exit("stalled", said, self.log_tail(model, diagnosis.LINES_TOLD))
-        self._act(self.box.saw(model, Fact.STALLED, time.monotonic(), stall))
+        self._hearing.tell(lambda now: self.box.saw(model, Fact.STALLED, now, stall))
 
     def look(self, model: str) -> Launch:
         """Where the model's engine is, for a look that counts as no use of it. Raises Refused."""
@@ -209,13 +199,13 @@ class Supervisor:
         return self._runners.listens(port)
 
     def load(self, model: str) -> None:
-        self._act(self.box.load(model, time.monotonic()))
+        self._hearing.tell(lambda now: self.box.load(model, now))
 
     def unload(self, model: str) -> None:
-        self._act(self.box.unload(model, time.monotonic()))
+        self._hearing.tell(lambda now: self.box.unload(model, now))
 
     def switch(self, model: str) -> None:
-        self._act(self.box.switch(model, time.monotonic()))
+        self._hearing.tell(lambda now: self.box.switch(model, now))
 
     def log_tail(self, model: str, lines: int) -> tuple[str, ...]:
         """The last lines of the model's engine, or of its last one."""
@@ -223,26 +213,36 @@ class Supervisor:
 
     # What follows.
 
-    def _decide(self, told: Callable[[float], list[Do]], about: str = DUE) -> None:
-        """What a task of ours has seen: it goes on, even if that cannot be decided now."""
-        with suppress(Undecided), self.heart.deciding(about):
-            self._act(told(time.monotonic()))
-
     def _act(self, effects: list[Do]) -> None:
         """Do what the core says, show what has changed, and see to the next deadline."""
         for do in effects:
-            if isinstance(do.effect, Spawn):
-                told, there = _Told(self, do.model), self._lookout.seen.gpus
-                runner = self._runners.start(do.model, do.booking, there, told)
-                self._tasks.create_task(runner.run())
-            else:
-                self._runners.stop(do.model, force=do.effect.force)
+            with suppress(Undecided), self.heart.deciding(about(do.model)):  # one by one
+                if isinstance(do.effect, Spawn):
+                    self._start(do)
+                else:
+                    self._runners.stop(do.model, force=do.effect.force)
+        with suppress(Undecided), self.heart.deciding(SHOWN):
+            self._show()
+
+    def _start(self, do: Do) -> None:
+        """Whatever keeps it from starting is the end of this load."""
+        told, there = self._hearing.of(do.model), self._lookout.seen.gpus
+        try:
+            runner = self._runners.start(do.model, do.booking, there, told)
+        except Exception as error:
+            failed = Exit("crashed", f"{type(error).__name__} of the sidecar when it was started")
+            asyncio.get_running_loop().call_soon(told.saw, Fact.EXITED, failed)
+            raise
+        self._tasks.create_task(runner.run())
+
+    def _show(self) -> None:
         self.box.wrote(self._runners.trouble)
         if self.box.news:
             self._bulletin.publish()
         else:
             self._bulletin.publish_soon()
-        self.heart.alarm.set(self.box.deadline(time.monotonic()))
+        deadline = self.box.deadline(time.monotonic())
+        self.heart.alarm.set(min(deadline, self._hearing.again_at))
         if self.box.ledger.is_awaited:
             self._lookout.hurry()
         if self.box.learned:  # last: those who wait hear of it before the disk does
@@ -254,14 +254,17 @@ class Supervisor:
         self._journal.write({id: engine.history.measured for id, engine in engines})
 
     def _tick(self) -> None:
-        now = time.monotonic()
-        said = {id: self.log_tail(id, diagnosis.LINES_TOLD) for id in self.box.overdue(now)}
-        self._act(self.box.tick(now, said))
+        self._hearing.again()
+        said = {
+            id: self.log_tail(id, diagnosis.LINES_TOLD) for id in self.box.overdue(time.monotonic())
+        }
+        self._hearing.tell(lambda now: self.box.tick(now, said))
 
     def _looked(self, seen: Memory) -> None:
         self.heart.saw(MEMORY, LOOKS_WITHIN)
         self._supply(seen)
-        self._decide(lambda now: self.box.looked(seen, self._runners.leaders, now), MEMORY)
+        leaders = self._runners.leaders
+        self._hearing.seen(lambda now: self.box.looked(seen, leaders, now), MEMORY)
 
     def _supply(self, seen: Memory) -> None:
         capacity, uuids = memory.capacity(seen, self._memory_limit), memory.uuids(seen)
@@ -270,7 +273,7 @@ class Supervisor:
     def _found(self, obstacles: Mapping[str, Exit]) -> None:
         self.heart.saw(FILES, LOOKS_WITHIN)
         self._runners.look_at_folder()
-        self._decide(lambda now: self.box.found(obstacles, now), FILES)
+        self._hearing.seen(lambda now: self.box.found(obstacles, now), FILES)
 
     def _entered(self, model: str, phase: Phase) -> None:
         self._runners.note(model, serves=phase in SERVING)

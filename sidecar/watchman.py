@@ -19,7 +19,7 @@ from sidecar.environment import inherited
 from sidecar.guard import Orders
 from sidecar.state import StateFolder
 
-PAUSE = 1.0  # seconds until one that has died is followed by the next
+PAUSE = 1.0  # seconds between two looks at whether it lives
 
 log = structlog.get_logger()
 
@@ -47,12 +47,10 @@ class Watchman:
     async def run(self) -> None:
         """Until cancelled."""
         while self._orders.grace < math.inf:
-            if self._guard is not None:
-                await _ended(self._guard)
-                log.warning("the guard has ended", code=self._guard.wait())
-                self._guard = None
             await asyncio.sleep(PAUSE)
-            self.start()
+            if self._guard is None or self._guard.poll() is not None:
+                log.warning("there is no guard any more: another one is started")
+                self.start()
 
     def dismiss(self) -> None:
         if self._guard is not None:
@@ -82,14 +80,3 @@ class Watchman:
         assert started.stdin is not None
         started.stdin.write(self._orders.line())
         return started
-
-
-async def _ended(process: subprocess.Popen[bytes]) -> None:
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    pidfd = os.pidfd_open(process.pid)
-    loop.add_reader(pidfd, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)

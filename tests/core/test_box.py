@@ -12,7 +12,7 @@ from shared.demand import Demand, ModelDemand
 from shared.status import Phase, Status, Step
 from sidecar.box import Box
 from sidecar.demand import BY_HAND
-from sidecar.engine import Do, Model
+from sidecar.engine import Do, Model, Unsettled
 from sidecar.estimate import Measured
 from sidecar.failure import Exit
 from sidecar.machine import Fact, Limits, Spawn, Stop
@@ -65,6 +65,17 @@ def loaded(box: Box, *names: str, now: float = 0.0) -> Box:
 
 def phase(box: Box, name: str) -> Phase:
     return box.engines[name].machine.phase
+
+
+def test_what_a_fact_has_caused_is_done_even_if_nothing_further_can_be_decided() -> None:
+    box = loaded(make_box(), "a")
+    box.demands.by_hand["no model of this box"] = 1  # which nobody ever asks for
+    with pytest.raises(Unsettled) as failed:
+        box.unload("a", 1)
+    assert did(failed.value.effects) == [("a", STOP)]
+    assert isinstance(failed.value.__cause__, KeyError)
+    del box.demands.by_hand["no model of this box"]
+    assert did(box.tick(11)) == [("a", Stop(force=True))]
 
 
 # The whole story of a switch.

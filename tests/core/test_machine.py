@@ -224,6 +224,17 @@ def stalls_while_it_drains() -> None:
     assert (engine.phase, engine.in_flight, engine.stalls) == (STOPPING, 1, 1)
 
 
+def goes_already_and_does_not_stall() -> None:
+    engine = ready(in_flight=1)
+    engine.saw(Fact.LET_GO, 1)
+    engine.release(2)
+    assert engine.saw(Fact.STALLED, 3, STALL) == []
+    assert engine.phase is STOPPING
+    engine.saw(Fact.EXITED, 4, CRASH)
+    assert engine.saw(Fact.STALLED, 5, STALL) == []
+    assert (engine.phase, engine.failure, engine.stalls) == (IDLE, None, 0)
+
+
 def waits_for_its_memory() -> None:
     engine = ready()
     engine.saw(Fact.LET_GO, 1)
@@ -309,6 +320,7 @@ LIVES = (
     dies_while_it_drains,
     stalls_while_it_serves,
     stalls_while_it_drains,
+    goes_already_and_does_not_stall,
     waits_for_its_memory,
     fails_to_load_and_leaves_memory_behind,
     dies_while_it_serves_and_leaves_memory_behind,

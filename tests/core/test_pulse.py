@@ -38,6 +38,16 @@ def test_what_was_looked_at_must_be_looked_at_again() -> None:
     assert pulse.trouble(NEVER, 18) == "files: nothing for 6 s"
 
 
+def test_who_stood_still_has_time_to_look_and_decide_again() -> None:
+    pulse = Pulse()
+    pulse.saw("memory", 10, again_within=5)
+    pulse.woke(100)
+    assert pulse.trouble(50, 103) is None
+    assert pulse.trouble(50, 104) == "a decision is overdue for 54 s"
+    assert pulse.trouble(NEVER, 105) is None
+    assert pulse.trouble(NEVER, 106) == "memory: nothing for 96 s"
+
+
 def test_the_worst_lag_of_the_last_minute_is_told() -> None:
     lags = Lags()
     assert lags.worst(0) == 0

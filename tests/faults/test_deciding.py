@@ -18,7 +18,7 @@ from shared.heart import STANDS
 from shared.status import Phase
 from tests.fakes.box import FakeBox
 from tests.faults.streams import engine
-from tests.harness import ROOT, Program, client, frames, free_port, until
+from tests.harness import ROOT, Program, children_of, client, frames, free_port, is_guard, until
 from tests.http.yards import FACTS, answers
 
 FAULTY = ROOT / "tests" / "faults" / "faulty.py"
@@ -90,9 +90,27 @@ async def probed(it: Faulty, tmp: Path) -> str:
         return probe.log()
 
 
-def sidecar(tmp: Path, how: str) -> Any:
-    models = engine(tmp, "any", "--tokens", "1000000", "--tokens-per-second", "50")
-    return faulty(tmp, "sidecar", PLANNER, how, f"memory_limit: 1GiB\nmodels:\n{models}")
+def sidecar(tmp: Path, how: str, where: str = PLANNER, more: str = "") -> Any:
+    models = engine(tmp, "any", "--tokens", "1000000", "--tokens-per-second", "50", more=more)
+    return faulty(tmp, "sidecar", where, how, f"memory_limit: 1GiB\nmodels:\n{models}")
+
+
+async def model(it: Faulty) -> dict[str, Any]:
+    (found,) = (await it.http.get("/models/status")).json()["models"]
+    return dict(found)
+
+
+async def in_phase(it: Faulty, phase: str) -> None:
+    async def there() -> bool:
+        """the model is in that phase"""
+        return bool((await model(it))["phase"] == phase)
+
+    await until(there)
+
+
+async def load(it: Faulty) -> None:
+    assert (await it.http.post("/models/any/load")).status_code == 202
+    await in_phase(it, "ready")
 
 
 async def test_f41_a_stuck_planner_turns_health_red_until_it_decides_again(tmp_path: Path) -> None:
@@ -117,26 +135,63 @@ async def test_f41_a_planner_that_fails_turns_health_red_until_it_decides_again(
         await it.is_well()
         (first, *_) = it.logged("a decision has failed")
         assert "InjectedError" in first["exception"]
+        await load(it)
+
+
+async def test_f41_an_end_that_could_not_be_decided_is_told_again(tmp_path: Path) -> None:
+    async with sidecar(tmp_path, "raise", "sidecar.lives:Lives.ended") as it:
+        await load(it)
+        it.file.touch()
+        (child,) = (c for c in children_of(it.program.pid) if not is_guard(c))
+        child.kill()
+        said = await it.is_ill(503)
+        assert said.startswith("the engine of any: the last decision has failed, InjectedError")
+        assert (await model(it))["phase"] == "ready"
+        it.file.unlink()
+        await in_phase(it, "idle")
+        assert (await model(it))["error"]["code"] == "engine_died"
+        await it.is_well()
+
+
+async def test_f41_what_keeps_an_engine_from_starting_is_the_end_of_its_load_alone(
+    tmp_path: Path,
+) -> None:
+    async with sidecar(tmp_path, "raise", "sidecar.launcher:Launcher.launch") as it:
+        it.file.touch()
         assert (await it.http.post("/models/any/load")).status_code == 202
 
-        async def loaded() -> bool:
-            models = (await it.http.get("/models/status")).json()["models"]
-            return bool(models[0]["phase"] == "ready")
+        async def failed() -> Any:
+            """its load has failed"""
+            return (await model(it))["error"]
 
-        await until(loaded)
+        assert (await until(failed))[
+            "message"
+        ] == "InjectedError of the sidecar when it was started"
+        assert (await model(it))["phase"] == "idle"
+        await it.is_well()
+        assert it.logged("a decision has failed")
+        it.file.unlink()
+        await load(it)
+
+
+async def test_f41_a_stop_that_fails_is_told_and_made_up_for(tmp_path: Path) -> None:
+    where = "sidecar.runner:Runner.stop"
+    async with sidecar(tmp_path, "raise", where, more=", stop_timeout: 1s") as it:
+        await load(it)
+        it.file.touch()
+        assert (await it.http.post("/models/any/unload")).status_code == 202
+        await it.is_ill(503)
+        assert (await model(it))["phase"] == "stopping"
+        it.file.unlink()
+        await in_phase(it, "idle")
+        await it.is_well()
 
 
 async def test_f41_a_loop_that_stands_is_logged_with_its_stack_and_cuts_nobody_off(
     tmp_path: Path,
 ) -> None:
     async with sidecar(tmp_path, "block") as it:
-        assert (await it.http.post("/models/any/load")).status_code == 202
-
-        async def loaded() -> bool:
-            models = (await it.http.get("/models/status")).json()["models"]
-            return bool(models[0]["phase"] == "ready")
-
-        await until(loaded)
+        await load(it)
         body = {"model": "any", "stream": True, "messages": []}
         asking = it.http.build_request("POST", "/engines/any/v1/chat/completions", json=body)
         stream = await it.http.send(asking, stream=True)

@@ -93,6 +93,13 @@ async def test_f30_a_guard_is_relieved_by_that_of_the_next_sidecar(tmp_path: Pat
         await it.unload("a")
 
 
+async def test_f30_a_stop_command_that_hangs_does_not_keep_the_guard(tmp_path: Path) -> None:
+    hangs = ["sh", "-c", f"echo $$ >{tmp_path}/hangs; exec sleep 60"]
+    async with killed(tmp_path, a=fake(stop_command=hangs, **SOON)) as left:
+        await until(lambda: not run(left))
+        assert not psutil.pid_exists(int((tmp_path / "hangs").read_text()))
+
+
 async def test_a_guard_that_has_died_is_replaced(tmp_path: Path) -> None:
     async with box(tmp_path, {"a": fake()}) as it:
         first = await until(lambda: guard_of(it))

@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from sidecar.port import answers
 from sidecar.process import Process
 from sidecar.state import MARK as LAUNCH
 from tests.harness import MARK, MARK_VALUE, ROOT, Program, free_port, until
@@ -133,3 +134,38 @@ async def test_f11_an_engine_lives_as_long_as_who_listens_for_it(tmp_path: Path)
         process.signal(force=True)
         await process.exited
     assert not process.lives
+
+
+# An engine behind a wrapper, which outlives its server.
+
+
+async def test_f11_a_server_that_its_wrapper_starts_anew_is_found_again(tmp_path: Path) -> None:
+    model = fake()
+    model["command"] = ["sh", "-c", 'while true; do "$@"; done', "wrapper", *model["command"]]
+    async with box(tmp_path, {"a": model}) as it:
+        await it.load("a")
+        assert (await it.ask("a")).status_code == 200
+        port = port_of(it, "a")
+        os.kill(it.journal("a", "started")[0]["pid"], signal.SIGKILL)
+        await until(lambda: len(it.journal("a", "started")) == 2 and answers(port))
+        for _ in range(2):
+            assert (await it.ask("a")).status_code == 200
+        assert (await it.of("a"))["phase"] == "ready"
+        assert port_of(it, "a") == port
+
+
+async def test_f12_an_engine_that_takes_no_connections_though_it_lives_is_ended(
+    tmp_path: Path,
+) -> None:
+    model = fake()
+    model["command"] = ["sh", "-c", '"$@"; exec sleep 60', "wrapper", *model["command"]]
+    async with box(tmp_path, {"a": model}) as it:
+        await it.load("a")
+        os.kill(it.journal("a", "started")[0]["pid"], signal.SIGKILL)
+        answer = await it.ask("a")
+        assert (answer.status_code, answer.headers["x-swapyard-refused"]) == (409, "not_ready")
+        error = (await it.until("a", "idle"))["error"]
+        assert (error["code"], error["cause"]) == ("engine_stalled", "stalled")
+        assert error["message"] == "takes no connections any more"
+        await it.load("a")
+        assert (await it.ask("a")).status_code == 200

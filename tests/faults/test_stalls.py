@@ -125,7 +125,7 @@ async def test_f12_the_third_stall_in_a_row_backs_off_and_tells_those_who_ask(it
     assert (refused.status, refused.code) == (503, "load_failed")
     assert refused.error is not None
     assert refused.error["cause"] == "stalled"
-    assert 1 <= int(refused.headers["retry-after"]) <= 10
+    assert 1 <= int(refused.headers["retry-after"]) <= 14  # each its own
     (it.folder / "zombie").unlink()
 
 

@@ -3,6 +3,9 @@
 `python -m tests.faults.stops` does this hundreds of times, and measures it.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import psutil
 import pytest
 
 from tests.faults.stops import KINDS, LOAD, hostiles, stop, zombies
-from tests.harness import until
+from tests.harness import ROOT, until
 from tests.http.boxes import Box, box, fake
 
 MOMENTS = [part * LOAD / 8 for part in range(9)]  # the polite signal may find any of them
@@ -84,3 +87,24 @@ async def test_a_daemon_that_hides_from_its_engine_leaves_no_zombie(tmp_path: Pa
         [daemon] = it.journal("a", "child")
         assert psutil.Process(daemon["pid"]).ppid() == it.server.program.pid
         await until(lambda: not psutil.pid_exists(daemon["pid"]))
+
+
+LOOK = """
+import os
+from sidecar.kin import every_number, look_at
+seen = {one.who.pid for one in look_at(every_number())}
+print(os.getpid() in seen, 1 in seen)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts /proc")
+def test_processes_that_are_hidden_from_us_are_nobodys() -> None:
+    """As with `hidepid=1`: they are listed, and cannot be looked at."""
+    nobody = "setpriv --reuid 61080 --regid 61080 --clear-groups --inh-caps +dac_override"
+    become = f'{nobody} --ambient-caps +dac_override "$@"'
+    hidden = f"mount -t proc -o hidepid=1 proc /proc && exec {become}"
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", hidden, "sh"]
+    look = subprocess.run(
+        [*argv, sys.executable, "-c", LOOK], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert look.stdout == "True False\n"

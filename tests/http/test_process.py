@@ -6,21 +6,23 @@ import os
 import resource
 import signal
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from sidecar.engines.launch import Launch
 from sidecar.failure import Exit
 from sidecar.machine import Fact
 from sidecar.process import LINE_LIMIT, LINES_KEPT, LOG_LIMIT, Log, Process
-from sidecar.runner import Runner
+from sidecar.runner import POLL, Runner
 from sidecar.state import MARK as LAUNCH
-from tests.harness import MARK, MARK_VALUE, children_of, until
+from tests.harness import MARK, MARK_VALUE, children_of, free_port, until
 
 ENV = {"PATH": os.environ["PATH"], MARK: MARK_VALUE}
 DEAF = 'trap "" TERM; '
@@ -82,6 +84,18 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+@contextmanager
+def no_descriptors() -> Iterator[list[EventDict]]:
+    """For as long as the block lasts no file is opened; what is logged meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with capture_logs() as logged:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            yield logged
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # What it is.
@@ -285,6 +299,49 @@ class Facts:
 
     def progressed(self, value: float) -> None: ...
     def sign_of_life(self) -> None: ...
+
+
+async def test_an_engine_is_told_to_go_as_soon_as_it_can_be_found(tmp_path: Path) -> None:
+    async with running(tmp_path, "sleep 60") as process:
+        with no_descriptors() as logged:
+            process.signal(force=True)
+            assert [event["error"] for event in logged] == [
+                "[Errno 24] Too many open files: '/proc'"
+            ]
+        assert await asyncio.wait_for(process.exited, 5) == -signal.SIGKILL
+
+
+@asynccontextmanager
+async def runner_of(tmp: Path, script: str) -> AsyncIterator[Runner]:
+    """With its process, and before anybody has begun to follow it."""
+    env = {MARK: MARK_VALUE, LAUNCH: uuid.uuid4().hex}
+    launch = Launch(["sh", "-c", script], env, port=free_port(), key="", silence=1)
+    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        runner = Runner(launch, tmp / "log", tmp / "fifo", Facts(), http)
+        runner.spawn()
+        yield runner
+
+
+async def test_a_load_goes_on_when_its_port_could_not_be_looked_at_for_a_while(
+    tmp_path: Path,
+) -> None:
+    async with runner_of(tmp_path, "sleep 60") as runner:
+        supervision = asyncio.ensure_future(runner.run())
+        with no_descriptors() as logged:
+            await until(lambda: logged)
+            polls = asyncio.get_running_loop().time() + 10 * POLL
+            await until(lambda: asyncio.get_running_loop().time() > polls)
+            assert len(logged) == 1
+        assert not supervision.done()
+        runner.stop(force=True)
+        await asyncio.wait_for(supervision, 5)
+
+
+async def test_force_is_not_forgotten_where_a_launch_is_not_followed_yet(tmp_path: Path) -> None:
+    async with runner_of(tmp_path, f"{DEAF} echo deaf; while :; do sleep 0.1; done") as runner:
+        await until(lambda: "deaf" in said(tmp_path))
+        runner.stop(force=True)
+        await asyncio.wait_for(runner.run(), 5)
 
 
 async def test_an_engine_never_outlives_its_supervision(tmp_path: Path) -> None:
