@@ -112,15 +112,23 @@ async def test_f02_it_starts_again_for_those_who_wait(it: Yard) -> None:
     """With one slot: they are in the line when the engine dies. One of them may be on its way to
     the engine at that very moment, and be broken off with it."""
     before = len(it.noted("dies", "started"))
+    first = asyncio.ensure_future(ask(it.http, chat("dies")))
+    await until(lambda: is_counted(it, "dies", 1))
     waiting = [ask(it.http, {**chat("dies"), "max_tokens": 2}) for _ in range(4)]
-    first, *others = await asyncio.gather(ask(it.http, chat("dies")), *waiting)
-    assert first.error is not None
+    others = await asyncio.gather(*waiting)
+    assert (await first).error is not None
     served = [told.text for told in others if told.done]
     assert served == ["tok0 tok1"] * len(served)
     assert len(served) >= 3
     assert len(it.noted("dies", "started")) == before + 2
     assert (await ask(it.http, chat("dies"))).error is not None  # and leaves nothing behind
     await nothing_is_left(it, "dies")
+
+
+async def is_counted(it: Yard, model: str, many: int) -> bool:
+    """so many wait for it, or are served"""
+    now = await it.of(model)
+    return bool(now["waiting"] + now["in_flight"] == many)
 
 
 # F03: a load that hangs.
