@@ -1,9 +1,6 @@
-"""F28, F32, F35: a sidecar that is killed, and the one after it; what a sidecar keeps on disk, and
-does without.
-"""
+"""F28, F32: a sidecar that is killed, and the one after it, and two at a time."""
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -14,7 +11,16 @@ import psutil
 import pytest
 
 from tests.e2e.pair import embedded, make_model
-from tests.harness import Program, client, engines_of, frames, free_port, router, sidecar, until
+from tests.harness import (
+    Program,
+    client,
+    engines_of,
+    frames,
+    free_port,
+    router,
+    sidecar,
+    until,
+)
 from tests.http.boxes import CHAT, Box, Json, box, config, echo, fake, reporting
 
 SLOW_LOAD = ("--load-seconds", "60")
@@ -286,27 +292,3 @@ async def test_f32_a_second_sidecar_on_the_same_folder_is_refused_with_the_holde
         assert f"pid {it.server.program.pid}" in second.log()
         assert "Traceback" not in second.log()
         assert (await it.ask("a")).status_code == 200
-
-
-# Its folder.
-
-
-async def test_f35_a_state_folder_that_vanishes_costs_nothing_that_runs(tmp_path: Path) -> None:
-    async with box(tmp_path, {"a": fake(), "b": fake()}) as it:
-        await it.load("a")
-        shutil.rmtree(tmp_path / "state")
-        assert (await it.fail("b"))["code"] == "load_failed"
-        assert (await it.ask("a")).status_code == 200
-        assert len(pids(it, "a")) == 1
-
-
-async def test_f35_what_cannot_be_written_down_is_a_problem_that_is_shown(tmp_path: Path) -> None:
-    async with box(tmp_path, {"a": fake(), "b": fake()}) as it:
-        obstacle = tmp_path / "state" / "launches.new"
-        obstacle.mkdir()
-        await it.load("a")
-        (problem,) = (await it.status())["problems"]
-        assert "cannot be written down" in problem
-        obstacle.rmdir()
-        await it.load("b")
-        assert (await it.status())["problems"] == []
