@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from router import keep_alive
 from shared.errors import InvalidRequest, NotFound
@@ -129,7 +129,8 @@ def _object(body: bytes) -> dict[str, Any]:
     """Each field that is believed may stand there once, in any case: of two, one engine reads the
     first and another the last, and Go's decoder takes `Model` for `model`."""
     try:
-        said = json.loads(body.decode(), object_pairs_hook=tuple)  # arrays are lists
+        # Arrays are lists. NaN and Infinity are no JSON: one reader takes them, another does not.
+        said = json.loads(body.decode(), object_pairs_hook=tuple, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise _not_json() from None
     if not isinstance(said, tuple):
@@ -141,6 +142,10 @@ def _object(body: bytes) -> dict[str, Any]:
                 f"The body must not hold {name} twice.", code="invalid_request", param=name
             )
     return dict(said)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
 
 
 def _not_json() -> InvalidRequest:

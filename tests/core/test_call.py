@@ -146,7 +146,7 @@ def test_what_is_not_json_is_refused(body: bytes) -> None:
     assert refusal(body).code == "invalid_json"
 
 
-@pytest.mark.parametrize("body", [b"[]", b'"model"', b"1", b"null", b"NaN", b"[[1, 2]]"])
+@pytest.mark.parametrize("body", [b"[]", b'"model"', b"1", b"null", b"[[1, 2]]"])
 def test_json_that_is_no_object_is_refused(body: bytes) -> None:
     assert refusal(body).code == "invalid_request"
 
@@ -168,7 +168,7 @@ def test_a_model_must_be_named_as_text(body: bytes) -> None:
     assert (error.code, error.param) == ("model_required", "model")
 
 
-@pytest.mark.parametrize("stream", [b'"true"', b"1", b"0", b"[]", b"NaN"])
+@pytest.mark.parametrize("stream", [b'"true"', b"1", b"0", b"[]"])
 def test_stream_is_true_or_false_and_nothing_like_it(stream: bytes) -> None:
     error = refusal(b'{"model": "x", "stream": ' + stream + b"}")
     assert (error.code, error.param) == ("invalid_request", "stream")
@@ -198,9 +198,9 @@ def test_a_key_that_nobody_decides_by_may_stand_there_twice() -> None:
     assert with_model(body, "z") == body.replace(b'"a"', b'"z"')
 
 
-def test_a_number_that_only_some_read_is_left_to_the_engine() -> None:
-    body = b'{"temperature": NaN, "model": "a", "top_p": -Infinity}'
-    assert with_model(body, read("completions", "", body).name) == body
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity"])
+def test_a_number_that_only_some_read_is_no_json(number: bytes) -> None:
+    assert refusal(b'{"model": "a", "x": [' + number + b"]}").code == "invalid_json"
 
 
 def test_a_name_with_half_a_character_can_be_told_back() -> None:

@@ -60,15 +60,21 @@ async def measured(it: Pair, id: str) -> dict[str, Any]:
 
 async def has_problem(it: Pair, said: str) -> None:
     async def told() -> bool:
-        """the Status tells the problem"""
-        return any(said in problem for problem in (await it.status())["problems"])
+        """the router has heard of the problem"""
+        return any(said in problem for problem in await problems(it))
 
     await until(told)
 
 
 async def has_no_problem(it: Pair) -> None:
     async def well() -> bool:
-        """the Status tells no problem"""
-        return (await it.status())["problems"] == []
+        """the router has heard that there is no problem"""
+        return await problems(it) == []
 
     await until(well)
+
+
+async def problems(it: Pair) -> list[str]:
+    """As the router has heard them: its box knows them a moment before."""
+    (box,) = (await it.http.get("/api/fleet")).json()["boxes"]
+    return list(box["problems"])

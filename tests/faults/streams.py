@@ -86,13 +86,15 @@ class ChaosYard(Yard):
 
 
 @asynccontextmanager
-async def yard_over_chaos(folder: Path, models: str, *loaded: str) -> AsyncIterator[ChaosYard]:
+async def yard_over_chaos(
+    folder: Path, models: str, *loaded: str, router_yaml: str = ""
+) -> AsyncIterator[ChaosYard]:
     """The same with a proxy between the router and its box, and one before the router."""
     for part in ("box", "router"):
-        (folder / part).mkdir()
+        (folder / part).mkdir(parents=True)
     text = f"memory_limit: 1GiB\nmodels:\n{models}"
     async with sidecar(folder / "box", text) as box, Chaos(box.url) as inside:
-        text = f"sidecars: [{{url: '{inside.url}'}}]"
+        text = f"sidecars: [{{url: '{inside.url}'}}]\n{router_yaml}"
         async with (
             router(folder / "router", text) as front,
             Chaos(front.url) as outside,

@@ -1,19 +1,26 @@
-"""F28, F32, F35: a sidecar that is killed, and the one after it; what a sidecar keeps on disk, and
-does without.
-"""
+"""F28, F32: a sidecar that is killed, and the one after it, and two at a time."""
 
 import os
-import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.e2e.pair import embedded, make_model
-from tests.harness import Program, client, engines_of, frames, free_port, router, sidecar, until
+from tests.harness import (
+    Program,
+    client,
+    engines_of,
+    frames,
+    free_port,
+    router,
+    sidecar,
+    until,
+)
 from tests.http.boxes import CHAT, Box, Json, box, config, echo, fake, reporting
 
 SLOW_LOAD = ("--load-seconds", "60")
@@ -44,38 +51,90 @@ async def gone(pid: int) -> None:
 # Killed, and back.
 
 
-@pytest.mark.parametrize("kind", [fake, lambda: fake(stop_command=["true"])])
+READY = ("ready", "with-a-command", "by-a-line")
+CHANGED = {"other-arguments": fake("--tokens", "9"), "another-name": fake(served_name="other")}
+DROPPED = "no-more-in-the-config"
+
+
+def of_the_first(folder: Path) -> dict[str, Json]:
+    return {
+        "ready": fake(),
+        "with-a-command": fake(stop_command=["true"]),
+        "by-a-line": reporting(folder, "by-a-line"),
+        "loading": fake(*SLOW_LOAD),
+        "told-to-go": fake("--deaf", stop_timeout="1s"),
+        "frozen": fake("--deaf", stop_timeout="100ms"),
+        **dict.fromkeys([*CHANGED, DROPPED], fake()),
+    }
+
+
+@dataclass(frozen=True)
+class Second:
+    """The next sidecar, over one engine of each kind that the first has left."""
+
+    box: Box
+    first: Json  # what it said of each model in its first Status
+
+    async def has_ended(self, model: str) -> None:
+        await gone(*pids(self.box, model))
+        if model != DROPPED:
+            await self.box.until(model, "idle")
+
+
+@pytest.fixture(scope="module")
+async def second(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Second]:
+    folder = tmp_path_factory.mktemp("killed")
+    models = of_the_first(folder)
+    async with box(folder, models) as it:
+        for model in models:
+            assert (await it.http.post(f"/models/{model}/load")).status_code == 202
+        for model in models.keys() - {"loading"}:
+            await it.until(model, "ready")
+        await until(lambda: pids(it, "loading"))
+        await it.http.post("/models/told-to-go/unload")
+        await it.until("told-to-go", "stopping")
+        await killed(it)
+    os.kill(*pids(it, "frozen"), signal.SIGSTOP)
+    del models[DROPPED]
+    async with box(folder, models | CHANGED) as it:
+        yield Second(it, {model["id"]: model for model in (await it.status())["models"]})
+
+
+@pytest.mark.parametrize("model", READY)
 async def test_f28_a_ready_engine_serves_on_under_the_next_sidecar(
-    tmp_path: Path, kind: Callable[[], Json]
+    second: Second, model: str
 ) -> None:
-    models = {"a": kind()}
-    async with box(tmp_path, models) as it:
-        await it.load("a")
-        await killed(it)
-    async with box(tmp_path, models) as it:
-        found = await it.of("a")
-        assert (found["phase"], found["in_flight"]) == ("ready", 0)
-        assert (await it.ask("a")).status_code == 200
-        assert len(pids(it, "a")) == 1
-        await it.unload("a")
-        await gone(*pids(it, "a"))
+    it, first = second.box, second.first[model]
+    assert (first["phase"], first["in_flight"]) == ("ready", 0)
+    assert (await it.ask(model)).status_code == 200
+    assert len(pids(it, model)) == 1
+    assert "ready" in (await it.http.get(f"/models/{model}/logs")).text
+    await it.unload(model)
+    await gone(*pids(it, model))
+    told_by_a_line = model == "by-a-line"
+    assert bool(it.journal(model, "line")) is told_by_a_line
+    assert bool(it.journal(model, "sigterm")) is not told_by_a_line
+    assert not list((it.folder / "state" / "fifos").iterdir()) or not told_by_a_line
 
 
-async def test_f28_an_engine_that_is_told_to_go_by_a_line_hears_it_from_the_next_sidecar(
-    tmp_path: Path,
-) -> None:
-    models = {"a": reporting(tmp_path, "a")}
-    async with box(tmp_path, models) as it:
-        await it.load("a")
-        await killed(it)
-    async with box(tmp_path, models) as it:
-        assert (await it.of("a"))["phase"] == "ready"
-        log = (await it.http.get("/models/a/logs")).text
-        assert "ready" in log
-        await it.unload("a")
-        assert it.journal("a", "line")
-        assert not it.journal("a", "sigterm")
-    assert not list((tmp_path / "state" / "fifos").iterdir())
+async def test_f28_an_engine_that_was_not_ready_is_ended(second: Second) -> None:
+    assert second.first["loading"]["phase"] in ("stopping", "idle")
+    await second.has_ended("loading")
+
+
+async def test_f28_an_engine_that_was_told_to_go_goes(second: Second) -> None:
+    assert second.first["told-to-go"]["phase"] == "stopping"
+    await second.has_ended("told-to-go")
+
+
+async def test_f28_an_engine_that_does_not_answer_any_more_is_ended(second: Second) -> None:
+    await second.has_ended("frozen")
+
+
+@pytest.mark.parametrize("model", [*CHANGED, DROPPED])
+async def test_f28_an_engine_of_another_config_is_ended(second: Second, model: str) -> None:
+    assert second.first.get(model, {"phase": "idle"})["phase"] in ("stopping", "idle")
+    await second.has_ended(model)
 
 
 async def test_f28_a_real_engine_is_not_loaded_again(tmp_path: Path) -> None:
@@ -95,59 +154,6 @@ async def test_f28_a_real_engine_is_not_loaded_again(tmp_path: Path) -> None:
         assert engine.is_running()
         await it.unload("small")
         await gone(engine.pid)
-
-
-async def test_f28_an_engine_that_was_not_ready_is_ended_and_loads_anew(tmp_path: Path) -> None:
-    models = {"a": fake(*SLOW_LOAD)}
-    async with box(tmp_path, models) as it:
-        await it.http.post("/models/a/load")
-        (pid,) = await until(lambda: pids(it, "a"))
-        await killed(it)
-    async with box(tmp_path, models) as it:
-        assert (await it.of("a"))["phase"] in ("stopping", "idle")
-        await it.until("a", "idle")
-        await gone(pid)
-
-
-async def test_f28_an_engine_that_was_told_to_go_goes(tmp_path: Path) -> None:
-    models = {"a": fake("--deaf", stop_timeout="1s")}
-    async with box(tmp_path, models) as it:
-        await it.load("a")
-        await it.http.post("/models/a/unload")
-        await it.until("a", "stopping")
-        await killed(it)
-    async with box(tmp_path, models) as it:
-        assert (await it.of("a"))["phase"] == "stopping"
-        await it.until("a", "idle")
-        await gone(*pids(it, "a"))
-
-
-async def test_f28_an_engine_that_does_not_answer_any_more_is_ended(tmp_path: Path) -> None:
-    models = {"a": fake("--deaf", stop_timeout="100ms")}
-    async with box(tmp_path, models) as it:
-        await it.load("a")
-        await killed(it)
-    os.kill(*pids(it, "a"), signal.SIGSTOP)
-    async with box(tmp_path, models) as it:
-        await it.until("a", "idle")
-        await gone(*pids(it, "a"))
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [{"a": fake("--tokens", "9")}, {"a": fake(served_name="other")}, {"b": fake()}],
-    ids=["other arguments", "another name", "no more in the config"],
-)
-async def test_f28_an_engine_of_another_config_is_ended(
-    tmp_path: Path, changed: dict[str, Json]
-) -> None:
-    async with box(tmp_path, {"a": fake()}) as it:
-        await it.load("a")
-        await killed(it)
-    async with box(tmp_path, changed) as it:
-        await gone(*pids(it, "a"))
-        for model in changed:
-            await it.until(model, "idle")
 
 
 async def test_f28_an_engine_that_nobody_wrote_down_is_ended(tmp_path: Path) -> None:
@@ -213,7 +219,8 @@ async def test_f28_who_waits_at_the_router_is_served_by_the_engine_that_was_take
             body = {"model": "a", "stream": True, "messages": []}
             async with clients.stream("POST", f"/{CHAT}", json=body) as answer:
                 said = frames(answer)
-                await anext(said)
+                while "tok" not in (await anext(said)).data:
+                    pass  # until its engine has begun, nothing of it can die
                 await killed(it)
                 last = [frame.data async for frame in said][-1]
             assert '"engine_died"' in last
@@ -285,36 +292,3 @@ async def test_f32_a_second_sidecar_on_the_same_folder_is_refused_with_the_holde
         assert f"pid {it.server.program.pid}" in second.log()
         assert "Traceback" not in second.log()
         assert (await it.ask("a")).status_code == 200
-
-
-# Its folder.
-
-
-async def test_f35_a_state_folder_that_vanishes_costs_nothing_that_runs(tmp_path: Path) -> None:
-    async with box(tmp_path, {"a": fake(), "b": fake()}) as it:
-        await it.load("a")
-        shutil.rmtree(tmp_path / "state")
-        error = await it.fail("b")
-        assert (error["code"], error["cause"]) == ("load_failed", "crashed")
-        assert "its log cannot be written: No such file or directory" in error["message"]
-
-        async def told() -> bool:
-            """the Status says what to do"""
-            (problem,) = (await it.status())["problems"] or [""]
-            return "was removed or replaced: start this sidecar again" in problem
-
-        await until(told)
-        assert (await it.ask("a")).status_code == 200
-        assert len(pids(it, "a")) == 1
-
-
-async def test_f35_what_cannot_be_written_down_is_a_problem_that_is_shown(tmp_path: Path) -> None:
-    async with box(tmp_path, {"a": fake(), "b": fake()}) as it:
-        obstacle = tmp_path / "state" / "launches.new"
-        obstacle.mkdir()
-        await it.load("a")
-        (problem,) = (await it.status())["problems"]
-        assert "cannot be written down" in problem
-        obstacle.rmdir()
-        await it.load("b")
-        assert (await it.status())["problems"] == []

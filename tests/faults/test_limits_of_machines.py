@@ -19,14 +19,14 @@ from sidecar.events import HEARTBEAT
 from tests.e2e.pair import ask, chat, pair
 from tests.faults.doors import Caller, call, status_in
 from tests.faults.streams import Got, Json, Yard, engine, got, yard
-from tests.harness import Program, Server, children_of, client, free_port, until
+from tests.harness import Program, Server, client, engines_of, free_port, until
 
 FILES = 128
 LINE_MIB = 16
 CLIENTS = 300
 PROCESSES = 16
 AS_NOBODY = ("setpriv", "--reuid", "61080", "--clear-groups")  # nobody else's processes are its
-SLOW = ("--tokens", "60", "--tokens-per-second", "10")
+SLOW = ("--tokens", "35", "--tokens-per-second", "10")
 
 
 @pytest.fixture
@@ -134,11 +134,11 @@ async def test_f80_a_sidecar_that_may_start_no_process_says_so_and_backs_off(
             error = await until(backs_off)
             assert (error["code"], error["cause"]) == ("load_failed", "crashed")
             assert "Resource temporarily unavailable" in error["message"]
-            assert children_of(it.program.pid) == []
+            assert engines_of(it.program.pid) == []
             assert (await http.get("/healthz")).status_code == 200
         assert (await http.post("/models/any/load")).status_code == 202
 
-        await until(lambda: children_of(it.program.pid))
+        await until(lambda: engines_of(it.program.pid))
         assert (await http.post("/models/any/unload")).status_code == 202
 
 

@@ -16,6 +16,8 @@ from tests.faults.stops import KINDS, LOAD, hostiles, stop, zombies
 from tests.harness import ROOT, until
 from tests.http.boxes import Box, box, fake
 
+GRACE = 0.3  # seconds: `stop_timeout` of each engine here
+SLACK = 2.0  # seconds: twice what is promised, for a machine that does much else
 MOMENTS = [part * LOAD / 8 for part in range(9)]  # the polite signal may find any of them
 GPU = "gpu 1024 0 0 0 GPU-aaaa A\n"
 MIB = 2**20
@@ -24,7 +26,7 @@ MIB = 2**20
 @pytest.fixture(scope="module")
 async def it(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Box]:
     names = [f"{kind}.0" for kind in KINDS]
-    async with hostiles(tmp_path_factory.mktemp("stopping"), *names) as it:
+    async with hostiles(tmp_path_factory.mktemp("stopping"), *names, grace=GRACE) as it:
         yield it
 
 
@@ -42,14 +44,14 @@ async def test_f04_a_deaf_engine_is_ended_by_force_and_the_switch_goes_on(it: Bo
 async def test_f05_a_stop_reaches_all_that_an_engine_has_started(it: Box, kind: str) -> None:
     stopped = await stop(it, f"{kind}.0")
     assert stopped.processes > 1
-    assert not stopped.left
+    assert not stopped.is_bad(GRACE, SLACK), stopped
     assert not zombies(it)
 
 
 @pytest.mark.parametrize("after", MOMENTS)
 async def test_f06_a_load_can_be_stopped_at_any_moment(it: Box, after: float) -> None:
     stopped = await stop(it, "wrapper.0", after)
-    assert not stopped.left
+    assert not stopped.is_bad(GRACE, SLACK), stopped
 
 
 async def test_f08_workers_whose_main_process_has_ended_give_their_memory_back(
@@ -68,6 +70,7 @@ async def test_f08_workers_whose_main_process_has_ended_give_their_memory_back(
         await it.load("workers")
         await it.http.post("/models/switch", json={"model": "next"})
         await it.until("next", "ready")
+        assert len(it.journal("next", "started")) == 1  # a start over them would die, unseen
         assert [event["code"] for event in it.journal("workers", "exit")] == [0]
         pids = [event["pid"] for event in it.journal("workers", "child")]
         assert not any(map(psutil.pid_exists, pids))

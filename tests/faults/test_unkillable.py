@@ -1,5 +1,6 @@
 """F09: a process that does not end whatever it is sent, as one whose GPU hangs."""
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -58,6 +59,10 @@ async def unkillable(it: Box, name: str) -> Json:
     return await until(told)
 
 
+async def is_waiting(both: Pair) -> bool:
+    return [row["waiting"] for row in (await both.http.get("/api/fleet")).json()["line"]] == [1]
+
+
 def cause(answer: httpx.Response) -> tuple[int, Any, Any]:
     error = answer.json()["error"]
     return answer.status_code, error["code"], error["cause"]
@@ -71,7 +76,12 @@ async def test_f09_an_engine_that_cannot_be_ended_is_told_and_fenced_until_it_en
         [started] = it.journal("held", "started")
         async with holding(tmp_path, started["pid"]):
             assert (await it.http.post("/models/held/unload")).status_code == 202
+            await it.until("held", "stopping")
+            waits = asyncio.ensure_future(asked(both, "held"))
+            await until(lambda: is_waiting(both))
+            assert not waits.done()
             assert (await unkillable(it, "held"))["phase"] == "stopping"
+            assert cause(await waits) == (503, "load_failed", "unkillable")
             [problem] = (await it.status())["problems"]
             assert f"pid {started['pid']}" in problem
             assert "GPU 0" in problem
