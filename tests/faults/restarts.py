@@ -150,12 +150,12 @@ async def watched(box: Box, history: History) -> AsyncIterator[None]:
                 task.cancel()
 
 
-async def run(times: int, seed: int) -> dict[str, Any]:
+async def run(times: int, seed: int, *, busy: bool) -> dict[str, Any]:
     history = History(lambda asked: "")
     with tempfile.TemporaryDirectory(prefix="restarts-", ignore_cleanup_errors=True) as folder:
         box = fleet_box("1", Path(folder) / "box", history)
         async with box.seat, watched(box, history):
-            restarts = Restarts(box, history, random.Random(seed))
+            restarts = Restarts(box, history, random.Random(seed), Comebacks(busy=busy))
             for number in range(times):
                 try:
                     await restarts.once(number)
@@ -182,8 +182,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.restarts", description=__doc__)
     parser.add_argument("--times", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--busy", action="store_true", help="count from the first connection on")
     given = parser.parse_args()
-    figures = asyncio.run(run(given.times, given.seed))
+    figures = asyncio.run(run(given.times, given.seed, busy=given.busy))
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     sys.exit(1 if figures["breaches"] else 0)
 

@@ -191,7 +191,7 @@ def test_that_engines_were_to_go_is_no_excuse_for_all_of_them() -> None:
 
 
 def test_comebacks_with_nothing_to_take_over_show_nothing() -> None:
-    assert Comebacks(seconds=[0.1]).wrong() == ["no engine was ever left ready"]
+    assert Comebacks(seconds=[0.1] * 10).wrong() == ["no engine was ever left ready"]
 
 
 # In all.

@@ -20,6 +20,7 @@ LIMIT = 2.0  # seconds until its Status is right
 GIVEN_UP = 10.0
 POLL = 0.01
 GRACE = 0.05  # seconds in which a sidecar writes down what it has just said
+MANY = 10  # comebacks, before each of which hardly nothing was ready
 MAY_GO = 0.1  # of those to take over, at most: the rest must not hide behind the excuse
 UNREADABLE = (httpx.TransportError, ValueError, KeyError, TypeError)
 
@@ -55,7 +56,7 @@ class Comebacks:
 
     def wrong(self) -> list[str]:
         found = [*self.late, *self.lost]
-        if self.seconds and not self.to_adopt:
+        if len(self.seconds) >= MANY and not self.to_adopt:
             found.append("no engine was ever left ready")
         if self.let_go > MAY_GO * self.to_adopt + 1:
             found.append(f"{self.let_go} of {self.to_adopt} were let go, just before the end")
