@@ -20,12 +20,13 @@ READ = 64 * 2**10  # bytes at a time, where nothing else is asked for
 
 class Chaos:
     """`pieces`: bytes of one write, 0 for as they come; `latency`: seconds before each write, and
-    up to `jitter` more; `bandwidth`: bytes per second in each direction of a connection, 0 for no
-    limit; `refuses`: whoever connects is reset; `heard` is given what goes to the target, as it
-    goes."""
+    up to `jitter` more, by `chance`; `bandwidth`: bytes per second in each direction of a
+    connection, 0 for no limit; `refuses`: whoever connects is reset; `heard` is given what goes to
+    the target, as it goes."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, chance: random.Random | None = None) -> None:
         where = urlsplit(target)
+        self._chance = chance or random.Random()
         self._target = (where.hostname, where.port)
         self._port = 0
         self._pipes: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
@@ -149,7 +150,7 @@ class Chaos:
             writer.write_eof()
 
     def _pause(self, size: int) -> float:
-        late = self.latency + random.uniform(0, self.jitter)
+        late = self.latency + self._chance.uniform(0, self.jitter)
         return late + (size / self.bandwidth if self.bandwidth else 0.0)
 
 

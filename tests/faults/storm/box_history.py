@@ -5,7 +5,7 @@ Rule: no I/O and no clock. Statuses come in as they were sent, processes as /pro
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Json = dict[str, Any]
 
@@ -21,19 +21,33 @@ EDGES = {
 AGREE = 1.0  # seconds for which Status and processes may differ: what is sent takes a moment
 
 
+class Living(NamedTuple):
+    """The processes of one model, by pid."""
+
+    engines: Collection[int] = ()
+    children: Collection[int] = ()
+
+
+NOBODY = Living()
+
+
 @dataclass
 class BoxHistory:
     """`breach(what, detail)` is told each thing that may not be."""
 
     name: str
-    capacity: int  # bytes that engines may book
+    needs: Mapping[str, int]  # bytes that each model has declared
+    capacity: int  # bytes that engines may take
     drain: float  # seconds: of each model
     breach: Callable[[str, str], None]
     boot: str = ""
     seq: int = 0
     statuses: int = 0
+    adjoining: int = 0  # of them, those that followed the one before: only there edges are judged
     boots: int = 0
+    looks: int = 0  # at its processes
     models: dict[str, Json] = field(default_factory=dict)  # as last said
+    ready: dict[str, float] = field(default_factory=dict)  # since when it was last said to be
     _since: dict[str, float] = field(default_factory=dict)  # when the phase was first seen
     _differ: dict[str, tuple[str, float]] = field(default_factory=dict)
 
@@ -43,16 +57,21 @@ class BoxHistory:
         if status["boot"] != self.boot:
             self.boots += 1
             self.boot, self.models = status["boot"], {}
+            self._since.clear()
         elif status["seq"] <= self.seq:
             self.breach("a number that did not rise", f"{self.seq}, then {status['seq']}")
-        adjoins, self.seq = status["seq"] == self.seq + 1, status["seq"]
+        adjoins = bool(self.models) and status["seq"] == self.seq + 1
+        self.seq = status["seq"]
         self.statuses += 1
+        self.adjoining += adjoins
         booked = sum(row["reserved"] for row in status["memory"])
         if booked > self.capacity:
             self.breach("more booked than there is", f"{booked} of {self.capacity}")
         for id, model in models.items():
             self._look(id, self.models.get(id), model, now, adjoins=adjoins)
         self.models = models
+        now_ready = [id for id, model in models.items() if model["phase"] == "ready"]
+        self.ready = {id: self.ready.get(id, now) for id in now_ready}
 
     def _look(
         self, id: str, before: Json | None, model: Json, now: float, *, adjoins: bool
@@ -79,14 +98,22 @@ class BoxHistory:
 
     # Against /proc.
 
-    def living(self, engines: Mapping[str, Collection[int]], now: float) -> None:
-        """The pids of engine processes, by model; told about once a second, while the sidecar
-        runs and is not frozen."""
+    def room(self, living: Mapping[str, Living]) -> None:
+        """What lived through one and the same moment, whoever was to see to it then."""
+        self.looks += 1
+        taken = 0
+        for id, (engines, children) in living.items():
+            if len(engines) > 1:
+                self.breach("two engines of one model", f"{id}: {sorted(engines)}")
+            taken += self.needs[id] * max(len(engines), bool(children))
+        if taken > self.capacity:
+            there = {id: pids for id, pids in living.items() if any(pids)}
+            self.breach("more runs than there is room for", f"{taken} of {self.capacity}: {there}")
+
+    def living(self, living: Mapping[str, Living], now: float) -> None:
+        """Told about once a second, while the sidecar runs and is not frozen."""
         for id, model in self.models.items():
-            pids = engines.get(id, ())
-            if len(pids) > 1:
-                self.breach("two engines of one model", f"{id}: {sorted(pids)}")
-            self._compare(id, difference(model["phase"], pids), now)
+            self._compare(id, difference(model["phase"], living.get(id, NOBODY)), now)
 
     def _compare(self, id: str, differs: str, now: float) -> None:
         if not differs:
@@ -107,28 +134,21 @@ class BoxHistory:
         """There is another sidecar, or none: what was said last is not said any more."""
         self.unsettled()
         self.models = {}
-
-    def quiet(self) -> list[str]:
-        """What is left to be done, when nobody asks any more."""
-        counts = ("in_flight", "waiting")
-        return [
-            f"{self.name} {id}: {count} is {model[count]}"
-            for id, model in self.models.items()
-            for count in counts
-            if model[count]
-        ]
+        self._since.clear()
 
 
-def difference(phase: str, pids: Collection[int]) -> str:
+def difference(phase: str, living: Living) -> str:
     """Between what is said of a model and the processes that it has; "" if there is none. While
     it starts or stops there may be one, or none any more."""
-    if phase == "idle" and pids:
-        return f"idle, and runs as {sorted(pids)}"
-    if phase in ("ready", "switching") and not pids:
+    if phase == "idle" and any(living):
+        return f"idle, and runs as {sorted([*living.engines, *living.children])}"
+    if phase in ("ready", "switching") and not living.engines:
         return f"{phase}, and has no process"
     return ""
 
 
-def right(models: Mapping[str, Json], engines: Mapping[str, Collection[int]]) -> bool:
+def right(models: Mapping[str, Json], living: Mapping[str, Living]) -> bool:
     """Whether a Status says of each model what is true of its processes."""
-    return not any(difference(model["phase"], engines.get(id, ())) for id, model in models.items())
+    return not any(
+        difference(model["phase"], living.get(id, NOBODY)) for id, model in models.items()
+    )

@@ -14,10 +14,14 @@ from shared.sse import Decoder, Event
 from tests.fakes import answers
 from tests.faults.storm.fleet import CRASH_AT, KINDS
 from tests.faults.storm.history import Asked, History, Seen
+from tests.faults.storm.seat import KEY
+from tests.harness import client
+from tests.keys import bearer
 
 LIMIT = 40.0  # seconds: twice what the line may hold a request, which is the longest of all waits
 LEAVERS = 0.15
 LATEST_TO_LEAVE = 2.0  # seconds: a load and some tokens
+NONCE = "nonce"  # begins each prompt, and stands in nothing that a program writes
 THINKING = 0.4  # seconds at most between two requests
 LIKED = {"quick": 5, "reporting": 3, "slow": 2, "deaf": 2, "forking": 2}  # else 1
 CHAT = "/v1/chat/completions"
@@ -65,7 +69,7 @@ class Client:
         (model,) = self.chance.choices(names, [LIKED.get(name, 1) for name in names])
         longest = CRASH_AT + 5 if model == "crashing" else 60
         return Asked(
-            nonce=f"{self.name}-{number}",
+            nonce=f"{NONCE}-{self.name}-{number}",
             model=model,
             front=self.chance.choice(list(self.fronts)),
             tokens=self.chance.randint(1, longest),
@@ -85,45 +89,52 @@ class Client:
             self._seen["how"] = "left" if leaves or self._left else "late"
         except (httpx.TransportError, ConnectionError):
             self._seen["how"] = "broken"
+        except (ValueError, LookupError, TypeError) as unlike:
+            self._seen |= {"how": "unreadable", "where": repr(unlike)}
         finally:
             self._patience = None
         self.history.end(asked.nonce, Seen(**self._seen), loop.time())
 
     async def _hear(self, asked: Asked) -> None:
         # A client of its own, and so a connection: one that is kept may have been broken long ago.
-        url = self.fronts[asked.front]
-        async with (
-            httpx.AsyncClient(base_url=url, timeout=None, trust_env=False, verify=False) as http,
-            http.stream("POST", CHAT, json=prompt(asked)) as response,
-        ):
-            self._seen["status"] = response.status_code
-            if not response.headers["content-type"].startswith("text/event-stream"):
-                self._read(await response.aread())
-                return
-            decoder = Decoder()
-            async for chunk in response.aiter_raw():
-                for event in decoder.feed(chunk):
-                    self._note(event)
+        async with client(self.fronts[asked.front]) as http:
+            http.timeout = httpx.Timeout(None)
+            http.headers.update(bearer(KEY))
+            await hear(http, CHAT, asked, self._seen)
 
-    def _read(self, body: bytes) -> None:
-        said = json.loads(body)
-        if "error" in said:
-            self._seen["errors"] = (said["error"]["code"],)
-        else:
-            self._seen["text"] = said["choices"][0]["message"]["content"]
 
-    def _note(self, event: Event) -> None:
-        seen = self._seen
-        if seen.get("dones") or seen.get("errors"):
-            seen["more"] = True
-        if event.data == "[DONE]":
-            seen["dones"] = 1
+async def hear(http: httpx.AsyncClient, path: str, asked: Asked, seen: dict[str, Any]) -> None:
+    """Ask, and note in `seen` what comes, as it comes."""
+    async with http.stream("POST", path, json=prompt(asked)) as response:
+        seen["status"] = response.status_code
+        if not response.headers["content-type"].startswith("text/event-stream"):
+            _read(await response.aread(), seen)
             return
-        said = json.loads(event.data)
-        if "error" in said:
-            seen["errors"] = (*seen.get("errors", ()), said["error"]["code"])
-        elif event.event == "model_switching":
-            seen["where"] = said["model_switching"]["phase"]
-        else:
-            text = said["choices"][0]["delta"].get("content") or ""
-            seen["text"], seen["where"] = seen.get("text", "") + text, "answering"
+        decoder = Decoder()
+        async for chunk in response.aiter_raw():
+            for event in decoder.feed(chunk):
+                _note(event, seen)
+
+
+def _read(body: bytes, seen: dict[str, Any]) -> None:
+    said = json.loads(body)
+    if "error" in said:
+        seen["errors"] = (said["error"]["code"],)
+    else:
+        seen["text"] = said["choices"][0]["message"]["content"]
+
+
+def _note(event: Event, seen: dict[str, Any]) -> None:
+    if seen.get("dones") or seen.get("errors"):
+        seen["more"] = True
+    if event.data == "[DONE]":
+        seen["dones"] = 1
+        return
+    said = json.loads(event.data)
+    if "error" in said:
+        seen["errors"] = (*seen.get("errors", ()), said["error"]["code"])
+    elif event.event == "model_switching":
+        seen["where"] = said["model_switching"]["phase"]
+    else:
+        text = said["choices"][0]["delta"].get("content") or ""
+        seen["text"], seen["where"] = seen.get("text", "") + text, "answering"

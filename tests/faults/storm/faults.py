@@ -18,7 +18,7 @@ from tests.faults.storm import processes
 from tests.faults.storm.clients import Client
 from tests.faults.storm.comeback import Comebacks, come_back, to_adopt
 from tests.faults.storm.fleet import Box, Fleet
-from tests.faults.storm.history import History
+from tests.faults.storm.history import History, Trouble
 from tests.faults.storm.schedule import Fault, picked
 from tests.faults.storm.seat import Seat
 from tests.harness import until
@@ -80,7 +80,7 @@ class Faults:
 
     def _leaders(self, fault: Fault) -> list[int]:
         living = self.fleet.boxes[fault.target].engines.living()
-        return [pid for model in sorted(living) for pid in sorted(living[model])]
+        return [pid for model in sorted(living) for pid in living[model].engines]
 
     def _signal(self, pids: list[int], fault: Fault, number: signal.Signals) -> int | None:
         if not pids:
@@ -101,10 +101,10 @@ class Faults:
     async def _sidecar_point(self, fault: Fault) -> bool:
         """Killed, and killed again where it then comes to that point of its life."""
         box = self.fleet.boxes[fault.target]
-        point = picked(fault.pick, points.of("sidecar"))
+        point = picked(fault.pick, list(points.POINTS))
         nth = 1 + int(fault.pick * 1000) % 3
         await box.seat.killed()
-        await box.seat.start(f"{point}:{nth}:kill")
+        await box.seat.start(f"{point}:{nth}")
         await self._died(box.seat)
         await self._return(box, f"{fault} at {point}:{nth}")
         return True
@@ -119,7 +119,7 @@ class Faults:
     async def _sidecar_term(self, fault: Fault) -> bool:
         box = self.fleet.boxes[fault.target]
         await self._told_to_end(box.seat)
-        left = {model: pids for model, pids in box.engines.living().items() if pids}
+        left = {model: pids for model, pids in box.engines.living().items() if any(pids)}
         if left:
             self.history.breach("engines outlive a farewell", "", time.monotonic(), str(left))
         await self._return(box, str(fault))
@@ -129,14 +129,15 @@ class Faults:
         return await self._freeze(self.fleet.boxes[fault.target].seat, fault.seconds)
 
     async def _return(self, box: Box, why: str) -> None:
-        await come_back(box, to_adopt(box), self.comebacks, why)
+        expected = to_adopt(box, time.monotonic())
+        await come_back(box, expected, self.comebacks, why)
         await box.seat.up()
 
     # The router.
 
     async def _router_kill(self, fault: Fault) -> bool:
         seat = self.fleet.routers[fault.target]
-        with self._broken(fault.target):
+        with self._trouble(fault.target, "broken"):
             await seat.killed()
             await seat.start()
             await seat.up()
@@ -144,7 +145,7 @@ class Faults:
 
     async def _router_term(self, fault: Fault) -> bool:
         seat = self.fleet.routers[fault.target]
-        with self._broken(fault.target, closing=True):
+        with self._trouble(fault.target, "closing"):
             await self._told_to_end(seat)
             await seat.start()
             await seat.up()
@@ -154,9 +155,7 @@ class Faults:
         return await self._freeze(self.fleet.routers[fault.target], fault.seconds)
 
     async def _told_to_end(self, seat: Seat) -> None:
-        assert seat.program is not None
-        seat.program.terminate()
-        code = await seat.program.wait(FAREWELL)
+        code = await seat.ended(FAREWELL)
         if code != 0:
             self.history.breach("a farewell that failed", "", time.monotonic(), f"{code}")
 
@@ -169,19 +168,20 @@ class Faults:
     # Clients, and the ways between all.
 
     async def _leave(self, fault: Fault) -> bool:
-        asking = [client for client in self.clients if client.asks]
+        first = int(fault.pick * len(self.clients))
+        asking = [it for it in self.clients[first:] + self.clients[:first] if it.asks]
         leaving = asking[: 1 + int(fault.pick * 4)]
         for client in leaving:
             client.leave()
         return bool(leaving)
 
     async def _reset(self, fault: Fault) -> bool:
-        with self._link(fault) as link:
+        with self._way(fault, "broken") as link:
             link.reset()
         return True
 
     async def _half_close(self, fault: Fault) -> bool:
-        with self._link(fault) as link:
+        with self._way(fault, "broken") as link:
             link.half_close()
         return True
 
@@ -195,24 +195,27 @@ class Faults:
         return await self._parted(fault, inward=False, outward=True)
 
     async def _parted(self, fault: Fault, *, inward: bool, outward: bool) -> bool:
-        """Half of them outlive the connections that they part."""
-        with self._link(fault) as link:
-            link.part(inward=inward, outward=outward)
-            await asyncio.sleep(fault.seconds)
-            if fault.pick < 0.5:
+        """Half of them outlive the connections that they part; else each is owed its end."""
+        link = self.fleet.links[fault.target]
+        link.part(inward=inward, outward=outward)
+        await asyncio.sleep(fault.seconds)
+        if fault.pick < 0.5:
+            with self._way(fault, "broken"):
                 link.reset()
-            link.heal()
+        link.heal()
+        if front := _front(fault):
+            self.history.healed(front, time.monotonic())
         return True
 
     async def _refuse(self, fault: Fault) -> bool:
-        with self._link(fault) as link:
+        with self._way(fault, "refusing") as link:
             link.refuses = True
             await asyncio.sleep(fault.seconds)
             link.heal()
         return True
 
     async def _down(self, fault: Fault) -> bool:
-        with self._link(fault) as link:
+        with self._way(fault, "broken") as link:
             async with link.down():
                 await asyncio.sleep(fault.seconds)
         return True
@@ -232,19 +235,24 @@ class Faults:
         return True
 
     @contextmanager
-    def _link(self, fault: Fault) -> Iterator[Chaos]:
+    def _way(self, fault: Fault, trouble: Trouble) -> Iterator[Chaos]:
         """Clients behind a way that is broken may hear nothing; behind one to a box they hear."""
-        link = self.fleet.links[fault.target]
-        if not fault.target.startswith("clients-"):
-            yield link
-            return
-        with self._broken(fault.target.removeprefix("clients-")):
-            yield link
+        with self._trouble(_front(fault), trouble):
+            yield self.fleet.links[fault.target]
 
     @contextmanager
-    def _broken(self, front: str, *, closing: bool = False) -> Iterator[None]:
-        self.history.troubled(front, closing=closing)
+    def _trouble(self, front: str, trouble: Trouble) -> Iterator[None]:
+        if not front:
+            yield
+            return
+        self.history.troubled(front, trouble)
         try:
             yield
         finally:
-            self.history.well(front, closing=closing)
+            self.history.well(front, trouble, time.monotonic())
+
+
+def _front(fault: Fault) -> str:
+    """The router that clients reach over that way; "" for one to a box."""
+    link = fault.target
+    return link.removeprefix("clients-") if link.startswith("clients-") else ""

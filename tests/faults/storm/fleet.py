@@ -5,6 +5,7 @@ Router `a` and box 1 are the steady ones: nobody kills them. Both routers know b
 """
 
 import json
+import random
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,9 +18,10 @@ from tests.fakes.chaos import Chaos
 from tests.faults.storm.box_history import BoxHistory
 from tests.faults.storm.history import History
 from tests.faults.storm.processes import Engines
-from tests.faults.storm.seat import Seat
-from tests.harness import ENGINE, client
+from tests.faults.storm.seat import KEY, Seat
+from tests.harness import ENGINE
 from tests.http.boxes import llama_server
+from tests.keys import secret
 
 MIB = 2**20
 CAPACITY = 1024 * MIB
@@ -70,8 +72,12 @@ class Box:
     history: BoxHistory
 
     async def status(self) -> dict[str, Any]:
-        async with client(self.seat.url, timeout=1.0) as http:
+        async with self.seat.client(timeout=1.0) as http:
             return dict((await http.get("/models/status")).json())
+
+    async def load(self, model: str, how: str = "load") -> None:
+        async with self.seat.client() as http:
+            (await http.post(f"/models/{model}/{how}")).raise_for_status()
 
 
 @dataclass
@@ -81,28 +87,39 @@ class Fleet:
     links: dict[str, Chaos]
 
     @property
+    def seats(self) -> dict[str, Seat]:
+        boxes = {f"sidecar {name}": box.seat for name, box in self.boxes.items()}
+        return {**boxes, **{f"router {name}": seat for name, seat in self.routers.items()}}
+
+    @property
     def steady(self) -> dict[str, Seat]:
         return {"router": self.routers["a"], "sidecar": self.boxes["1"].seat}
 
 
 @asynccontextmanager
-async def fleet(folder: Path, history: History) -> AsyncIterator[Fleet]:
+async def fleet(folder: Path, history: History, seed: int) -> AsyncIterator[Fleet]:
     async with AsyncExitStack() as stack:
         boxes = {name: fleet_box(name, folder / f"box{name}", history) for name in ("1", "2")}
         for box in boxes.values():
             await stack.enter_async_context(box.seat)
-        links, routers = {}, {}
+        links: dict[str, Chaos] = {}
+        routers = {}
+
+        async def link(name: str, seat: Seat) -> str:
+            chance = random.Random(f"{seed} {name}")
+            links[name] = await stack.enter_async_context(Chaos(seat.url, chance))
+            return links[name].url
+
         for name in ("a", "b"):
-            for to, box in boxes.items():
-                link = f"{name}-{to}"
-                links[link] = await stack.enter_async_context(Chaos(box.seat.url))
-            urls = [f"{{url: '{links[f'{name}-{to}'].url}'}}" for to in boxes]
-            text = f"sidecars: [{', '.join(urls)}]\n{ROUTER}"
-            routers[name] = Seat("router", folder / f"router-{name}", text)
+            ways = [await link(f"{name}-{to}", box.seat) for to, box in boxes.items()]
+            routers[name] = Seat("router", folder / f"router-{name}", router_text(ways))
             await stack.enter_async_context(routers[name])
-            outside = Chaos(routers[name].url)
-            links[f"clients-{name}"] = await stack.enter_async_context(outside)
+            await link(f"clients-{name}", routers[name])
         yield Fleet(boxes, routers, links)
+
+
+def router_text(ways: list[str]) -> str:
+    return f"sidecars: {json.dumps([{'url': way, 'key': secret(KEY)} for way in ways])}\n{ROUTER}"
 
 
 def fleet_box(name: str, folder: Path, history: History) -> Box:
@@ -113,7 +130,8 @@ def fleet_box(name: str, folder: Path, history: History) -> Box:
     def breach(what: str, detail: str) -> None:
         history.breach(what, f"box {name}", time.monotonic(), detail)
 
-    judge = BoxHistory(name, CAPACITY, DRAIN, breach)
+    needs = {model: need(model) * MIB for model in KINDS}
+    judge = BoxHistory(name, needs, CAPACITY, DRAIN, breach)
     return Box(Seat("sidecar", folder, text), Engines(journals), judge)
 
 
@@ -122,12 +140,17 @@ def models(folder: Path) -> dict[str, Any]:
     return {name: _model(folder, name, switches) for name, switches in KINDS.items()}
 
 
+def need(model: str) -> int:
+    """MiB."""
+    return 600 if model.startswith("big") else 50
+
+
 def _model(folder: Path, name: str, switches: Switches) -> dict[str, Any]:
-    need = {"vram": "600MiB" if name.startswith("big") else "50MiB"}
+    room = {"vram": f"{need(name)}MiB"}
     notes = ("--journal", str(folder / f"{name}.journal"))
     if name == "reporting":
         told = {"path": str(ENGINE), "args": [*notes, *SAYS, *switches]}
         path = {"PATH": llama_server(folder)}
-        return {"engine": "llama.cpp", **told, "env": path, **need, **LIMITS}
+        return {"engine": "llama.cpp", **told, "env": path, **room, **LIMITS}
     argv = [sys.executable, str(ENGINE), "--port", "{port}", *notes, *SAYS, *switches]
-    return {"engine": "command", "command": argv, **need, **LIMITS}
+    return {"engine": "command", "command": argv, **room, **LIMITS}

@@ -2,15 +2,19 @@
 
 Rule: no I/O and no clock. A request is an operation with a nonce in its prompt; it is invoked, and
 ends `ok` (a whole answer), `fail` (one error that may be) or `info` (nobody can know: the client
-left, or the way to it was broken on purpose). Everything else is a breach.
+left, or the way to it was broken on purpose at that time). Everything else is a breach.
 """
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 End = Literal["ok", "fail", "info"]
+# Of a router or of the way to it. `broken`: who asks may hear nothing more; `refusing`: who begins
+# to ask; `closing`: to whom it has not begun to answer.
+Trouble = Literal["broken", "refusing", "closing"]
 Expected = Callable[["Asked"], str]
 
 # The codes with which a request may end while things are broken on purpose, and their status
@@ -18,12 +22,13 @@ Expected = Callable[["Asked"], str]
 MAY_FAIL: Mapping[str, int] = {
     "load_failed": 503,
     "box_unreachable": 503,
-    "shutting_down": 503,
+    "shutting_down": 503,  # of a router that was told to end
     "queue_timeout": 504,
     "engine_died": 502,
     "engine_stalled": 504,
 }
 TOLD = 12  # of the newest faults, with each breach
+SOON = 3.0  # seconds after a break in which a client hears of it, on a machine that does much else
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class Seen:
     dones: int = 0
     errors: tuple[str, ...] = ()  # their codes
     more: bool = False  # something came after what should have been the end
-    how: Literal["whole", "broken", "left", "late"] = "whole"  # as far as HTTP knows
+    # As far as HTTP knows.
+    how: Literal["whole", "broken", "left", "late", "unreadable"] = "whole"
     where: str = ""  # what it was told last
 
     @property
@@ -63,16 +69,31 @@ class Breach:
 
 @dataclass(slots=True)
 class _Open:
+    """`troubled`, `closing`: until when it may hear nothing more of either, if it met such."""
+
     asked: Asked
-    troubled: bool = False  # it may hear nothing more
-    closing: bool = False  # its router may end before it has begun to answer
+    troubled: float = 0.0
+    closing: float = 0.0
 
-    def meets(self, *, closing: bool) -> None:
-        self.closing |= closing
-        self.troubled |= not closing
+    def meets(self, trouble: Trouble, until: float) -> None:
+        if trouble == "closing":
+            self.closing = max(self.closing, until)
+        else:
+            self.troubled = max(self.troubled, until)
 
-    def may_be_silent(self, seen: Seen) -> bool:
-        return self.troubled or (self.closing and not seen.status)
+    def ends_by(self, now: float) -> None:
+        """What it met is over."""
+        self.troubled, self.closing = min(self.troubled, now), min(self.closing, now)
+
+    def resumes(self, now: float) -> None:
+        """What it was to hear was held up."""
+        self.troubled = max(self.troubled, now) if self.troubled else 0.0
+        self.closing = max(self.closing, now) if self.closing else 0.0
+
+    def may_be_silent(self, seen: Seen, now: float) -> bool:
+        if seen.how not in ("broken", "whole"):
+            return False
+        return now <= self.troubled or (now <= self.closing and not seen.status)
 
 
 @dataclass
@@ -81,8 +102,9 @@ class History:
     breaches: list[Breach] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
     asked: int = 0
+    excused: int = 0  # that heard nothing more, where that may be
     _open: dict[str, _Open] = field(default_factory=dict)
-    _troubles: dict[str, list[bool]] = field(default_factory=dict)  # by front: those that last
+    _troubles: dict[str, list[Trouble]] = field(default_factory=dict)  # by front: those that last
     _faults: deque[str] = field(default_factory=lambda: deque(maxlen=TOLD))
 
     # What happens.
@@ -91,8 +113,8 @@ class History:
         if asked.nonce in self._open:
             self.breach("two of one nonce", asked.nonce, now, repr(asked))
         operation = self._open[asked.nonce] = _Open(asked)
-        for closing in self._troubles.get(asked.front, ()):
-            operation.meets(closing=closing)
+        for trouble in self._troubles.get(asked.front, ()):
+            operation.meets(trouble, inf)
         self.asked += 1
 
     def end(self, nonce: str, seen: Seen, now: float) -> None:
@@ -100,21 +122,34 @@ class History:
         if operation is None:
             self.breach("more than one end", nonce, now, repr(seen))
             return
-        end, wrong = self._judge(operation, seen)
+        end, wrong = self._judge(operation, seen, now)
         self.ends[_kind(end, seen)] += 1
         if wrong:
             self.breach(wrong, nonce, now, f"{operation.asked} {seen}")
 
-    def troubled(self, front: str, *, closing: bool = False) -> None:
-        """From now on, whoever asks this router may hear nothing more, until `well`. `closing`:
-        only those to whom it has not begun to answer."""
-        self._troubles.setdefault(front, []).append(closing)
-        for operation in self._open.values():
-            if operation.asked.front == front:
-                operation.meets(closing=closing)
+    def troubled(self, front: str, trouble: Trouble) -> None:
+        """It holds for those who ask this router from now until `well`, and if it does not only
+        refuse, for those who have asked."""
+        self._troubles.setdefault(front, []).append(trouble)
+        if trouble != "refusing":
+            for operation in self._of(front):
+                operation.meets(trouble, inf)
 
-    def well(self, front: str, *, closing: bool = False) -> None:
-        self._troubles[front].remove(closing)
+    def well(self, front: str, trouble: Trouble, now: float) -> None:
+        lasting = self._troubles[front]
+        lasting.remove(trouble)
+        if not lasting:
+            for operation in self._of(front):
+                operation.ends_by(now + SOON)
+
+    def healed(self, front: str, now: float) -> None:
+        """What was held up on the way to those who asked there arrives from now on: also that the
+        other side has gone meanwhile."""
+        for operation in self._of(front):
+            operation.resumes(now + SOON)
+
+    def _of(self, front: str) -> list[_Open]:
+        return [operation for operation in self._open.values() if operation.asked.front == front]
 
     def fault(self, what: str, now: float) -> None:
         self._faults.append(f"{now:.2f} {what}")
@@ -137,20 +172,23 @@ class History:
 
     # What is thought of it.
 
-    def _judge(self, operation: _Open, seen: Seen) -> tuple[End, str]:
+    def _judge(self, operation: _Open, seen: Seen, now: float) -> tuple[End, str]:
         """The kind of its end, and what is wrong with it, if anything is."""
         asked, text = operation.asked, self.expected(operation.asked)
         if not text.startswith(seen.text):
             return "info", self._whose(asked, seen.text)
         if seen.ends > 1 or seen.more:
             return "info", "more than one end"
+        if seen.how == "unreadable":
+            return "info", "an unreadable answer"
         if seen.errors:
-            return "fail", _error(asked, seen)
+            return "fail", _error(operation, seen)
         if seen.how == "left":
             return "info", ""
         if seen.dones or (seen.how == "whole" and not asked.stream and seen.status == 200):
             return "ok", "" if seen.text == text else "an end before the end"
-        if operation.may_be_silent(seen):
+        if operation.may_be_silent(seen, now):
+            self.excused += 1
             return "info", ""
         wrong = {"late": "no end in time", "broken": "broken off", "whole": "silent truncation"}
         return "info", wrong[seen.how]
@@ -162,9 +200,9 @@ class History:
         return "wrong bytes"
 
 
-def _error(asked: Asked, seen: Seen) -> str:
-    (code,) = seen.errors
-    if code not in MAY_FAIL:
+def _error(operation: _Open, seen: Seen) -> str:
+    (code,), asked = seen.errors, operation.asked
+    if code not in MAY_FAIL or (code == "shutting_down" and not operation.closing):
         return f"an error that may not be: {code}"
     plain = not asked.stream or seen.status != 200
     return "an error with another's status" if plain and seen.status != MAY_FAIL[code] else ""

@@ -4,21 +4,24 @@ import json
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+from tests.faults.storm.box_history import Living
 
 
 @dataclass
 class Notes:
-    """The journal of a model's engines, read as it grows: which were started, and what became of
-    them."""
+    """The journal of a model's engines, read as it grows: which were started, what became of them,
+    and which children they had. `events`: by pid, and when each was first noted."""
 
     path: Path
-    events: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))  # by pid
+    events: defaultdict[int, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    children: set[int] = field(default_factory=set)
     _read: int = 0
 
     def look(self) -> None:
@@ -29,9 +32,13 @@ class Notes:
             *lines, _ = notes.read().split(b"\n")  # the last one may be half written
             self._read += sum(len(line) + 1 for line in lines)
         for line in lines:
-            said = json.loads(line)
-            if said["event"] in ("started", "ready", "sigterm", "line"):
-                self.events[said["pid"]].add(said["event"])
+            self._hear(json.loads(line))
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        if said["event"] == "child":
+            self.children.add(said["pid"])
+        elif said["event"] in ("started", "ready", "sigterm", "line"):
+            self.events[said["pid"]].setdefault(said["event"], said["at"])
 
 
 class Engines:
@@ -40,22 +47,33 @@ class Engines:
     def __init__(self, journals: dict[str, Path]) -> None:
         self._notes = {model: Notes(path) for model, path in journals.items()}
 
-    def living(self) -> dict[str, list[int]]:
+    def living(self) -> dict[str, Living]:
         """By model. A zombie lives no more."""
-        return {model: list(self._alive(notes)) for model, notes in self._notes.items()}
+        return {model: _alive(notes) for model, notes in self._notes.items()}
 
-    def _alive(self, notes: Notes) -> Iterator[int]:
-        notes.look()
-        for pid in list(notes.events):
-            if str(notes.path).encode() in cmdline(pid):  # its number may be another's by now
-                yield pid
-            else:
-                del notes.events[pid]
+    def at_once(self) -> dict[str, Living]:
+        """By model, those that lived at one and the same moment: whoever is there before and after
+        a look at all was there between the two."""
+        before, after = self.living(), self.living()
+        return {
+            model: Living(*(sorted({*a} & {*b}) for a, b in zip(pids, after[model], strict=True)))
+            for model, pids in before.items()
+        }
 
-    def noted(self, model: str, pid: int) -> set[str]:
-        """What its engine has noted; nothing once it is gone."""
+    def noted(self, model: str, pid: int) -> dict[str, float]:
+        """What its engine has noted, and when; nothing once it is gone."""
         self._notes[model].look()
-        return set(self._notes[model].events.get(pid, ()))
+        return dict(self._notes[model].events.get(pid, {}))
+
+
+def _alive(notes: Notes) -> Living:
+    notes.look()
+    known = {*notes.events, *notes.children}
+    # Its number may be another's by now.
+    for pid in [pid for pid in known if str(notes.path).encode() not in cmdline(pid)]:
+        notes.events.pop(pid, None)
+        notes.children.discard(pid)
+    return Living(sorted(notes.events), sorted(notes.children))
 
 
 def cmdline(pid: int) -> bytes:

@@ -7,15 +7,18 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 
+import httpx
 import psutil
 
 from tests.faults.storm import processes
 from tests.faults.storm.box_history import right
 from tests.faults.storm.fleet import Box, Fleet
 from tests.faults.storm.history import History
-from tests.harness import client, ours, until
+from tests.faults.storm.seat import Seat
+from tests.harness import ours, until
 
 WITHIN = 30.0  # seconds
+NO_ANSWER = (httpx.HTTPError, ValueError, LookupError, FileNotFoundError)  # or none that helps
 MORE_FILES = 4  # connections that are kept, and looks at the moment
 GUARD = "/sidecar/guard.py"
 
@@ -25,9 +28,7 @@ async def quiet(fleet: Fleet, history: History) -> None:
     for name, box in fleet.boxes.items():
         await _wait(history, f"box {name} is quiet", lambda box=box: _is_quiet(box))
     for name, seat in fleet.routers.items():
-        await _wait(
-            history, f"the line of router {name} is empty", lambda url=seat.url: _empty(url)
-        )
+        await _wait(history, f"the line of router {name} is empty", lambda seat=seat: _empty(seat))
 
 
 async def unloaded(fleet: Fleet, history: History, files: dict[str, int]) -> None:
@@ -60,7 +61,10 @@ async def _wait(history: History, what: str, left: Callable[[], Awaitable[str]])
 
     async def nothing() -> bool:
         nonlocal said
-        said = await left()
+        try:
+            said = await left()
+        except NO_ANSWER as failure:
+            said = repr(failure)
         return not said
 
     try:
@@ -83,8 +87,8 @@ async def _is_quiet(box: Box) -> str:
     return f"zombies: {zombies}" if zombies else ""
 
 
-async def _empty(url: str) -> str:
-    async with client(url) as http:
+async def _empty(seat: Seat) -> str:
+    async with seat.client() as http:
         line = (await http.get("/api/fleet")).json()["line"]
     return str(line) if line else ""
 
@@ -92,10 +96,13 @@ async def _empty(url: str) -> str:
 async def _unload(box: Box) -> str:
     status = await box.status()
     loaded = [model["id"] for model in status["models"] if model["phase"] != "idle"]
-    async with client(box.seat.url) as http:
-        for model in loaded:
-            await http.post(f"/models/{model}/unload")
-    return f"loaded: {loaded}" if loaded else ""
+    for model in loaded:
+        await box.load(model, "unload")
+    booked = [row for row in status["memory"] if row["reserved"]]
+    if loaded or booked:
+        return f"loaded: {loaded}, booked: {booked}"
+    left = {model: pids for model, pids in box.engines.living().items() if any(pids)}
+    return f"idle, and runs: {left}" if left else ""
 
 
 async def _none(left: list[str]) -> str:

@@ -25,8 +25,8 @@ class Kind(NamedTuple):
 
 
 # Router `a` and box 1 live through it all: their memory is watched. What lasts is shorter or longer
-# than the 1.5 s for which the storm's engines may be silent, and than the 3 s for which a router
-# waits for a box.
+# than the 1.5 s for which the storm's engines may be silent, than the 3 s for which a router waits
+# for a box that ends, and than the 6 s after which it takes one that is silent for lost.
 KINDS = (
     Kind("engine-kill", 13, BOXES),
     Kind("engine-term", 5, BOXES),
@@ -36,12 +36,14 @@ KINDS = (
     Kind("sidecar-point", 8, ("2",)),
     Kind("sidecar-term", 2, ("2",)),
     Kind("sidecar-stop", 4, ("2",), 0.3, 5.0),
+    Kind("sidecar-stop", 1, ("2",), 7.0, 11.0),
     Kind("router-kill", 7, ("b",)),
     Kind("router-term", 3, ("b",)),
     Kind("router-stop", 2, ("b",), 0.3, 3.0),
     Kind("leave", 9, ("clients",)),
     Kind("reset", 8, LINKS),
     Kind("part", 6, LINKS, 0.2, 5.0),
+    Kind("part", 1, BOX_LINKS, 7.0, 11.0),
     Kind("part-inward", 2, LINKS, 0.2, 3.0),
     Kind("part-outward", 2, LINKS, 0.2, 3.0),
     Kind("refuse", 2, LINKS, 0.2, 2.0),
