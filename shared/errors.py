@@ -281,4 +281,8 @@ class EngineStalled(EngineFailed):
     status = 504
 
     def __init__(self, silence: float) -> None:
-        super().__init__(f"The engine was silent for {silence:.0f} s.", code="engine_stalled")
+        said = (
+            f"The engine was silent for {silence:.0f} s, its `silence_timeout`. Without"
+            " `stream: true` it is silent until the whole answer is made."
+        )
+        super().__init__(said, code="engine_stalled")

@@ -28,6 +28,9 @@ RESPONSE_HEADERS = frozenset(
     }
 )
 
+# From a router to a box: the answer is wanted in one piece, so it is silent until it is made.
+WHOLE = b"x-swapyard-whole"
+
 EVENT_STREAM: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache, no-transform"),

@@ -136,6 +136,7 @@ class Machine:
         self.failure: Failure | None = None
         self.failures = 0  # failed loads in a row
         self.stalls = 0  # in a row, without an answer to a request in between
+        self._silent_at = math.inf  # to an answer in one piece, since it last answered
         self.retry_at = now
         self.died = (
             False  # its last process, or it had stalled: how long its end took tells nothing
@@ -188,6 +189,15 @@ class Machine:
     def answered(self) -> None:
         """A request has got its whole answer: what stalled before counts no more."""
         self.stalls = 0
+        self._silent_at = math.inf
+
+    def is_stall(self, limit: float, now: float, *, whole: bool) -> bool:
+        """Whether silence of `limit` seconds to all its requests is one. An answer in one piece
+        (`whole`) is silent until it is made, which may take longer: then only that of a second
+        one, which was asked for later, proves anything."""
+        proves = not whole or now >= self._silent_at + limit
+        self._silent_at = min(self._silent_at, now)
+        return proves
 
     @property
     def serves(self) -> bool:
@@ -255,6 +265,7 @@ class Machine:
         elif phase is READY and came_from is not SWITCHING:
             self.ready_at = self.last_used = now
             self.failures = 0
+            self._silent_at = math.inf
 
     def _ended(self, exit: Exit | None, now: float) -> None:
         if self.phase is STOPPING:  # as told

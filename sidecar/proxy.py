@@ -26,7 +26,7 @@ from shared.errors import (
     NotSupported,
     SwapyardError,
 )
-from shared.headers import REQUEST_HEADERS, RESPONSE_HEADERS, Headers, header, only
+from shared.headers import REQUEST_HEADERS, RESPONSE_HEADERS, WHOLE, Headers, header, only
 from shared.wire import (
     BrokenOff,
     ConnectFailed,
@@ -119,8 +119,8 @@ class EngineProxy:
                 await _relay(response, answer)
             self._supervisor.answered(model)
         except Silent as error:
-            if error.to_all:
-                self._supervisor.stalled(model, launch)
+            whole = header(scope, WHOLE) is not None
+            if error.to_all and self._supervisor.stalled(model, launch, whole=whole):
                 self._pool.give_up(origin, error.limit)
             await _fail(scope, answer, EngineStalled(error.limit))
         except WireError as error:

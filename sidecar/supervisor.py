@@ -173,9 +173,14 @@ class Supervisor:
         """A request of its has got its whole answer."""
         self.box.engines[model].machine.answered()
 
-    def stalled(self, model: str, launch: Launch) -> None:
-        """That launch has requests, and has said nothing to any of them for as long as it may."""
+    def stalled(self, model: str, launch: Launch, *, whole: bool) -> bool:
+        """That launch has requests, and has said nothing to any of them for as long as it may.
+        False if that proves nothing: one answer in one piece (`whole`) may take as long."""
+        machine = self.box.engines[model].machine
+        if not machine.is_stall(launch.silence, time.monotonic(), whole=whole):
+            return False
         self._stalls(model, launch, f"said nothing for {launch.silence:g} s to any of its requests")
+        return True
 
     def unreachable(self, model: str, launch: Launch) -> None:
         """A connection to it has failed, and its end was not seen since then."""

@@ -29,7 +29,7 @@ from shared import keep_alive
 from shared.answer import Answer, ClientGone, read_body, while_client_stays
 from shared.errors import InternalError, ModelNotFound, SwapyardError, Unavailable
 from shared.gate import caller
-from shared.headers import REQUEST_HEADERS, header, only
+from shared.headers import REQUEST_HEADERS, WHOLE, header, only
 from shared.wire import Pool
 
 SILENT = Voice(Stream("", "", 0, "other"))  # for answers that are no streams
@@ -123,6 +123,8 @@ class Inference:
             (b"x-swapyard-router", self.dispatch.id.encode()),
             (b"accept-encoding", b"identity"),
         ]
+        if not asked.stream:
+            headers.append((WHOLE, b"1"))
         if asked.keep_alive is not None:
             headers.append((keep_alive.HEADER, keep_alive.told(asked.keep_alive)))
         return Upstream(self.pool, headers, self.peers)

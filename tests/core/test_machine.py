@@ -500,6 +500,17 @@ def test_an_engine_that_stalls_again_and_again_backs_off_although_its_loads_succ
     assert engine.retry_at == times + backoff(times)
 
 
+def test_silence_proves_a_stall_but_for_the_first_answer_in_one_piece() -> None:
+    engine = ready()
+    assert engine.is_stall(10, 50, whole=False)
+    engine = ready()
+    assert not engine.is_stall(10, 50, whole=True)
+    assert not engine.is_stall(10, 59, whole=True)  # asked for at the same time
+    assert engine.is_stall(10, 60, whole=True)
+    engine.answered()
+    assert not engine.is_stall(10, 100, whole=True)
+
+
 def test_one_whole_answer_ends_a_row_of_stalls() -> None:
     engine = stalled(3)
     engine.answered()

@@ -80,7 +80,7 @@ async def test_f12_an_engine_that_answers_only_health_checks_is_found_and_starte
     it: Yard,
 ) -> None:
     (it.folder / "zombie").touch()
-    before = await got(it.http, asking("zombie", stream=False))
+    before = await got(it.http, asking("zombie"))
     assert (before.status, before.code) == (504, "engine_stalled")
     error = await failed(it, "zombie")
     assert (error["code"], error["cause"]) == ("engine_stalled", "stalled")
@@ -88,6 +88,22 @@ async def test_f12_an_engine_that_answers_only_health_checks_is_found_and_starte
     (it.folder / "zombie").unlink()
     await it.well("zombie")
     assert len(it.noted("zombie", "started")) == 2
+
+
+async def test_f12_one_answer_in_one_piece_may_take_too_long_and_two_are_a_stall(it: Yard) -> None:
+    await it.well("zombie")
+    started = len(it.noted("zombie", "started"))
+    (it.folder / "zombie").touch()
+    both = (got(it.http, asking("zombie", stream=False)) for _ in range(2))
+    for late in await asyncio.gather(*both):
+        assert (late.status, late.code) == (504, "engine_stalled")
+    assert ((await it.of("zombie"))["phase"], (await it.of("zombie"))["error"]) == ("ready", None)
+    again = await got(it.http, asking("zombie", stream=False))
+    assert (again.status, again.code) == (504, "engine_stalled")
+    assert (await failed(it, "zombie"))["cause"] == "stalled"
+    (it.folder / "zombie").unlink()
+    await it.well("zombie")
+    assert len(it.noted("zombie", "started")) == started + 1
 
 
 async def test_f12_who_waits_for_a_slot_of_a_zombie_is_served_by_the_next_engine(
