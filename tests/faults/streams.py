@@ -4,8 +4,9 @@ as they come over the wire.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import httpx
 from shared.sse import Decoder, Event
 from tests.e2e.pair import Pair, ask, chat, fake, pair, until_heard
 from tests.fakes.chaos import Chaos
+from tests.faults.storm.processes import send
 from tests.harness import client, router, sidecar, until
 
 CHAT = "/v1/chat/completions"
@@ -104,6 +106,15 @@ async def yard_over_chaos(
             for model in loaded:
                 assert (await ask(http, chat(model))).done
             yield ChaosYard(Pair(box, front, http), folder, inside, outside)
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    send(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(pid, signal.SIGCONT)
 
 
 # What comes over the wire.

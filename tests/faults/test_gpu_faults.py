@@ -191,7 +191,7 @@ async def test_f24_a_driver_that_hangs_holds_up_no_stream_and_no_other_request(
 async def test_f25_a_load_that_others_take_the_memory_from_is_tried_again_when_there_is_room(
     tmp_path: Path, driver: Driver, stays: bool
 ) -> None:
-    slow = ("--load-seconds", "0.5", "--journal", str(tmp_path / "journal"))
+    slow = ("--load-seconds", "1", "--journal", str(tmp_path / "journal"))
     models = model("a", *slow, takes=16, more=", vram: 16GiB")
     async with pair(tmp_path, models, env=driver.env) as it:
         asking = asyncio.ensure_future(ask(it.http, chat("a")))

@@ -4,7 +4,6 @@ wrong, nothing is started twice, and all is well when it is over.
 
 import asyncio
 import json
-import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.pair import Told, ask, chat
-from tests.faults.storm.processes import send
-from tests.faults.streams import CHAT, ChaosYard, engine, got, yard_over_chaos
+from tests.faults.streams import CHAT, ChaosYard, engine, frozen, got, yard_over_chaos
 from tests.harness import frames, until
 
 MODEL = "kept"
@@ -38,15 +36,6 @@ async def streaming(it: ChaosYard) -> AsyncIterator[asyncio.Task[Told]]:
     await until(lambda: len(it.noted(MODEL, "request")) > begun)
     yield task
     await task
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    send(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        send(pid, signal.SIGCONT)
 
 
 async def all_is_well(it: ChaosYard) -> None:

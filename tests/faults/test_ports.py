@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import pytest
 from sidecar.port import answers
 from sidecar.process import Process
 from sidecar.state import MARK as LAUNCH
+from tests.faults.doors import Caller, call
+from tests.faults.streams import frozen
 from tests.harness import MARK, MARK_VALUE, ROOT, Program, free_port, until
 from tests.http.boxes import Box, box, fake
 
@@ -91,20 +95,34 @@ async def test_f11_who_takes_the_port_of_a_dying_engine_hears_and_says_nothing(
 ) -> None:
     model = fake("--first-token-seconds", "0.3", "--tokens", "1", slots=AT_A_TIME)
     if wrapped:
-        model["command"] = ["sh", "-c", '"$@"; sleep 2', "wrapper", *model["command"]]
+        model["command"] = ["sh", "-c", '"$@"; sleep 1', "wrapper", *model["command"]]
     async with box(tmp_path, {"a": model}) as it:
         await it.load("a")
         await at_once(it)  # the connections on which the next are sent
         async with stranger(tmp_path, port_of(it, "a")) as other:
             asking = asyncio.ensure_future(at_once(it))
             await until(lambda: len(it.journal("a", "request")) == 2 * AT_A_TIME)
-            os.kill(it.journal("a", "started")[0]["pid"], signal.SIGKILL)
-            await here(other)
-            late = asyncio.ensure_future(at_once(it))  # the wrapper lives, its port is another's
-            answers = [*await asking, *await late]
+            async with AsyncExitStack() as stack:
+                with frozen(it.server.program.pid):  # all that comes now it hears at once
+                    late = [await stack.enter_async_context(sent(it)) for _ in range(AT_A_TIME)]
+                    os.kill(it.journal("a", "started")[0]["pid"], signal.SIGKILL)
+                    await here(other)
+                told = [await asyncio.wait_for(one.answer(), 10) for one in late]
+            answers = await asking
             assert not heard(other)
+        assert {status for status, _ in told} <= {409, 502}
+        assert not any(b"stranger" in body for _, body in told)
         assert {answer.status_code for answer in answers} <= {409, 502}
         assert not any("stranger" in answer.text for answer in answers)
+
+
+@asynccontextmanager
+async def sent(it: Box) -> AsyncIterator[Caller]:
+    """A request on its way to the engine, on a connection of its own."""
+    async with call(it.server.url) as caller:
+        caller.say(b"POST /engines/a/v1/chat/completions HTTP/1.1\r\nHost: a\r\n")
+        caller.say(b"Content-Length: 2\r\n\r\n{}")
+        yield caller
 
 
 async def at_once(it: Box) -> list[httpx.Response]:
