@@ -4,8 +4,8 @@ BIN := .venv/bin
 
 CLIENTS := .venv-clients/langchain-openai .venv-clients/litellm bench/clients/node/node_modules
 
-.PHONY: help install run check test test-core storms faults test-hermes try-image lock bench bench-relay \
-	bench-crowd bench-sim bench-scale bench-traces clients docs clean
+.PHONY: help install run check test test-core test-pair test-parts storms faults test-hermes \
+	try-image lock bench bench-relay bench-crowd bench-sim bench-scale bench-traces clients docs clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,7 +27,13 @@ check: install ## format, lint and types
 	$(BIN)/mypy
 
 test: test-core ## every test; the pure cores with full coverage
-	$(BIN)/python -m pytest -q tests/project tests/http tests/e2e tests/faults
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-pair test-parts
+
+test-pair: install ## the tests of both programs together
+	SWAPYARD_TEST_LANE=0 $(BIN)/python -m pytest -q tests/project tests/e2e
+
+test-parts: install ## the tests of each program, and of faults
+	SWAPYARD_TEST_LANE=1 $(BIN)/python -m pytest -q tests/http tests/faults
 
 test-core: install ## the pure cores, in seconds
 	$(BIN)/coverage run -m pytest -q tests/core

@@ -14,7 +14,7 @@ import structlog
 from router.config import Sidecar
 from router.dispatch import Dispatch
 from router.peer import bearer
-from shared import sse
+from shared import control, sse
 from shared.demand import TTL, Demand
 from shared.heart import Undecided
 from shared.status import Catalogue, Status
@@ -32,13 +32,7 @@ log = structlog.get_logger()
 
 async def follow(sidecars: Iterable[Sidecar], dispatch: Dispatch) -> None:
     """Follow every box, until cancelled."""
-    # Each box has a stream of events and a message under way: httpx's 100 connections would be
-    # too few for 50 boxes.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with (
-        httpx.AsyncClient(trust_env=False, limits=limits) as http,
-        asyncio.TaskGroup() as group,
-    ):
+    async with control.client() as http, asyncio.TaskGroup() as group:
         for sidecar in sidecars:
             group.create_task(BoxClient(sidecar, dispatch, http).run())
 

@@ -11,7 +11,7 @@ import httpx
 import structlog
 from starlette.applications import Starlette
 
-from shared import logs, serve
+from shared import control, logs, serve
 from sidecar import adoption, catalogue, strays
 from sidecar.app import make_app
 from sidecar.config import SidecarConfig
@@ -52,7 +52,7 @@ async def _serve(config: SidecarConfig, *, keep: bool) -> None:
         stack.callback(lambda: None if launches.left() else watchman.dismiss())
         listener = stack.enter_context(serve.listen(config))
         reader = stack.enter_context(MemoryReader(SystemMemory()))
-        http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+        http = await stack.enter_async_context(control.client())
         supervisor = await _supervisor(config, folder, launches, reader, http)
         proxy = EngineProxy(supervisor)
 

@@ -35,7 +35,8 @@ END_SECONDS = 10.0
 
 # Below Linux's ephemeral ports (32768 and up): there another test's outgoing connection could
 # take the port first, and a client that polls a dead port could be connected to itself.
-PORTS = range(20000, 30000)
+# Suites that run side by side have ports of their own.
+PORTS = range(20000 + int(os.environ.get("SWAPYARD_TEST_LANE", "0")), 30000, 2)
 
 T = TypeVar("T")
 
