@@ -110,6 +110,9 @@ def end_all(folder: Path, orders: Orders) -> None:
 
     launched = list(Launches(folder).left().values())
     kin = Kin(orders.marks, [one.process for one in launched])
+    sys.stderr.write(
+        f"no sidecar for {orders.grace:g} s: engines that are ended: {len(launched)}\n"
+    )
     forced_at = time.monotonic() + orders.patience
     commands = list(_stop_elsewhere(launched))
     kin.signal(signal.SIGTERM, signal.SIGCONT)

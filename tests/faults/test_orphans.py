@@ -68,6 +68,8 @@ async def test_f30_an_engine_hears_the_polite_word_first(tmp_path: Path) -> None
         it.server.program.kill()
         await until(lambda: not run(left))
         assert it.journal("a", "sigterm")
+        log = it.folder / "state" / "logs" / "guard.log"
+        assert log.read_text() == "no sidecar for 0.2 s: engines that are ended: 1\n"
 
 
 async def test_f30_a_sidecar_that_comes_back_and_dies_without_a_guard_is_guarded_by_the_last_one(
