@@ -17,6 +17,7 @@ from router.peer import Peer
 from router.request_id import RequestIds
 from shared.app import App
 from shared.gate import Guarded, guard
+from shared.uploads import Uploads
 from shared.wire import Pool
 
 KEEPALIVE = 30.0  # seconds that an idle connection to a sidecar is kept; it would keep it longer
@@ -40,7 +41,9 @@ def make_app(config: RouterConfig, dispatch: Dispatch) -> App:
             dispatch.stop()
             pool.close()
 
-    inference = Inference(config, dispatch, pool, peers, aliases)
+    # One body alone always has room.
+    uploads = Uploads(max(config.queue.max_bytes, config.max_body))
+    inference = Inference(config, dispatch, pool, peers, aliases, uploads)
     llama = LlamaServer(dispatch, pool, peers, aliases)
     routes = [  # the hottest first
         Guarded("/v1/{path:path}", inference, "inference", methods=["POST"]),

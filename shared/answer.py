@@ -16,6 +16,7 @@ from shared.exchange import LEAVING
 from shared.headers import Headers, header, is_events, without_length
 from shared.interrupt import Interrupt
 from shared.sse import ENDS
+from shared.uploads import UNBOUNDED, Uploads
 
 DONE = (b"data: [DONE]", b"data:[DONE]")
 KEPT = 16  # bytes that were sent last: as many as DONE and the end of its event
@@ -25,21 +26,29 @@ class ClientGone(Exception):
     """The client has left: there is nobody to answer."""
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+async def read_body(
+    scope: Scope, receive: Receive, limit: int, uploads: Uploads = UNBOUNDED
+) -> bytes:
     """The whole body, of `limit` bytes at most. One that says that it is longer is not read at all,
-    and its client, if it asks first, not told to send it."""
+    and its client, if it asks first, not told to send it. What comes in one piece is not counted
+    among the `uploads`."""
     if int(header(scope, b"content-length") or 0) > limit:
         raise TooLarge(limit)
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise TooLarge(limit)
-        if not message.get("more_body", False):
-            return bytes(body)
+    body, taken = bytearray(), 0
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            body += message.get("body", b"")
+            if len(body) > limit:
+                raise TooLarge(limit)
+            if not message.get("more_body", False):
+                return bytes(body)
+            uploads.take(len(body) - taken)
+            taken = len(body)
+    finally:
+        uploads.give(taken)
 
 
 def while_client_stays(scope: Scope) -> Interrupt:

@@ -30,6 +30,7 @@ from shared.answer import Answer, ClientGone, read_body, while_client_stays
 from shared.errors import InternalError, ModelNotFound, SwapyardError, Unavailable
 from shared.gate import caller
 from shared.headers import REQUEST_HEADERS, WHOLE, header, only
+from shared.uploads import Uploads
 from shared.wire import Pool
 
 SILENT = Voice(Stream("", "", 0, "other"))  # for answers that are no streams
@@ -46,12 +47,13 @@ class Inference:
     pool: Pool
     peers: Mapping[str, Peer]
     aliases: Mapping[str, str]
+    uploads: Uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         id = request_id(scope)
         answer = Answer(send, shows_logs=caller(scope).may("read"))
         try:
-            body = await read_body(scope, receive, self.config.max_body)
+            body = await read_body(scope, receive, self.config.max_body, self.uploads)
             with while_client_stays(scope):
                 await self._serve(scope, id, body, answer)
         except ClientGone:

@@ -193,3 +193,23 @@ async def test_f79_a_router_with_little_memory_sheds_before_it_dies(tmp_path: Pa
         for one in waiting:
             one.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_f79_bodies_that_are_being_sent_have_a_bound_together(tmp_path: Path) -> None:
+    limits = "queue: {max_bytes: 2MiB}\nmax_body: 2MiB\n"
+    async with pair(tmp_path, engine(tmp_path, "warm"), router_yaml=limits) as both:
+        url = both.router.url
+        lines = (b"POST /v1/chat/completions HTTP/1.1", b"Host: x", b"Connection: close")
+        almost = b"\r\n".join((*lines, b"Content-Length: 1048576", b"", b" " * 1048575))
+        async with call(url) as one, call(url) as two, call(url) as three:
+            for caller in (one, two, three):
+                caller.say(almost)
+            last = [asyncio.ensure_future(caller.refused()) for caller in (one, two, three)]
+            first, _ = await asyncio.wait(last, return_when=asyncio.FIRST_COMPLETED)
+            assert [refused.result() for refused in first] == [(503, "queue_full")]
+            one.say(b" ")
+            two.say(b" ")
+            three.say(b" ")
+            found = sorted([status for status, _ in await asyncio.gather(*last)])
+            assert found == [400, 400, 503]
+        assert (await ask(both.http, chat("warm"))).done
