@@ -10,11 +10,17 @@ from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from shared.answer import Answer, ClientGone
 from shared.errors import NotFound, SwapyardError
+
+
+def health(trouble: str | None) -> Response:
+    """What a probe is told; `trouble`: why all is not well, in one line."""
+    return PlainTextResponse(f"{trouble or 'ok'}\n", 503 if trouble else 200)
 
 
 def nothing(scope: Scope) -> None:

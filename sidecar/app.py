@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Lifespan
 
 from shared.answer import read_body
-from shared.app import App
+from shared.app import App, health
 from shared.auth import Key
 from shared.demand import Demand
 from shared.errors import (
@@ -62,11 +62,11 @@ class _Endpoints:
     # Probes.
 
     async def healthz(self, request: Request) -> Response:
-        return _told(self._supervisor.heart.trouble)
+        return health(self._supervisor.heart.trouble)
 
     async def readyz(self, request: Request) -> Response:
         closing = "shutting down" if self._supervisor.box.closing else None
-        return _told(closing or self._supervisor.heart.trouble)
+        return health(closing or self._supervisor.heart.trouble)
 
     async def metrics(self, request: Request) -> Response:
         body, content_type = exposition(self._supervisor.status.value, self._supervisor.heart.lag)
@@ -141,10 +141,6 @@ class _Endpoints:
         if problem is not None:
             raise DoesNotFit(problem)
         return model
-
-
-def _told(trouble: str | None) -> Response:
-    return PlainTextResponse(f"{trouble or 'ok'}\n", 503 if trouble else 200)
 
 
 def _json(body: bytes, status: int = 200) -> Response:

@@ -15,7 +15,7 @@ import structlog
 from pydantic import TypeAdapter
 
 from sidecar.estimate import Measured
-from sidecar.whole_file import write
+from sidecar.whole_file import read, write
 
 log = structlog.get_logger()
 
@@ -54,14 +54,8 @@ class Journal:
         }
 
     def _entries(self) -> Mapping[str, Entry]:
-        try:
-            return _PAGE.validate_json(self._path.read_bytes()).models
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            said = str(error).partition("\n")[0]
-            log.warning("the journal cannot be read: loads are measured anew", error=said)
-            return {}
+        page = read(self._path, _PAGE, "the journal cannot be read: loads are measured anew")
+        return page.models if page else {}
 
     def write(self, measured: Mapping[str, Measured]) -> None:
         """Not synced: what a power cut takes is measured again."""

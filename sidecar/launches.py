@@ -11,14 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import structlog
 from pydantic import TypeAdapter
 
 from sidecar.identity import Identity
 from sidecar.memory import Bytes
-from sidecar.whole_file import write
-
-log = structlog.get_logger()
+from sidecar.whole_file import read, write
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +76,5 @@ class Launches:
             self.trouble = f"which engines run cannot be written down: {error.strerror or error}"
 
     def _read(self) -> Mapping[str, Launched]:
-        try:
-            return _PAGE.validate_json(self._path.read_bytes()).launches
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            said = str(error).partition("\n")[0]
-            log.warning("which engines ran cannot be read: none is taken over", error=said)
-            return {}
+        page = read(self._path, _PAGE, "which engines ran cannot be read: none is taken over")
+        return page.launches if page else {}

@@ -4,6 +4,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+def read(path: Path, page: TypeAdapter[T], otherwise: str) -> T | None:
+    """None if there is none, or none that can be read: then `otherwise` is logged with the why."""
+    try:
+        return page.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.warning(otherwise, error=str(error).partition("\n")[0])
+        return None
 
 
 def write(path: Path, text: bytes) -> None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from router import names
 from router.dispatch import Dispatch
 from router.llama_server import asked_for
+from shared.app import health
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,11 @@ class Fleet:
         return JSONResponse(line.explain(model, time.monotonic()))
 
     async def healthz(self, request: Request) -> Response:
-        return _told(self.dispatch.heart.trouble)
+        return health(self.dispatch.heart.trouble)
 
     async def readyz(self, request: Request) -> Response:
         """Ready when at least one box is heard, and until it shuts down."""
-        return _told(self.dispatch.heart.trouble or self._why_nobody_is_served())
+        return health(self.dispatch.heart.trouble or self._why_nobody_is_served())
 
     def _why_nobody_is_served(self) -> str | None:
         line = self.dispatch.line
@@ -64,7 +65,3 @@ class Fleet:
             }
             for model, queue in self.dispatch.line.waiting().items()
         ]
-
-
-def _told(trouble: str | None) -> Response:
-    return PlainTextResponse(f"{trouble or 'ok'}\n", 503 if trouble else 200)

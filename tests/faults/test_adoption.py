@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,18 +170,28 @@ async def test_f28_an_engine_that_nobody_wrote_down_is_ended(tmp_path: Path) -> 
         assert "cannot be read" in it.server.program.log()
 
 
-async def test_f28_another_process_with_its_number_is_let_alone(tmp_path: Path) -> None:
-    models = {"a": fake()}
-    async with box(tmp_path, models) as it:
+async def all_dead(tmp_path: Path) -> Callable[[int], None]:
+    """A sidecar and its engine. What is written down of it can be given another number."""
+    async with box(tmp_path, {"a": fake()}) as it:
         await it.load("a")
         await killed(it)
     (pid,) = pids(it, "a")
     os.kill(pid, signal.SIGKILL)
     await gone(pid)
+    page = tmp_path / "state" / "launches.json"
+    written = page.read_text()
+
+    def renumber(number: int) -> None:
+        page.write_text(written.replace(f'"pid": {pid}', f'"pid": {number}'))
+
+    return renumber
+
+
+async def test_f28_another_process_with_its_number_is_let_alone(tmp_path: Path) -> None:
+    renumber = await all_dead(tmp_path)
     async with Program(["sleep", "60"], tmp_path) as stranger:
-        page = tmp_path / "state" / "launches.json"
-        page.write_text(page.read_text().replace(f'"pid": {pid}', f'"pid": {stranger.pid}'))
-        async with box(tmp_path, models) as it:
+        renumber(stranger.pid)
+        async with box(tmp_path, {"a": fake()}) as it:
             assert (await it.of("a"))["phase"] == "idle"
             assert stranger.code is None
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.cards import GIB, Driver
 from tests.e2e.cards import model as on_gpu
-from tests.faults.test_adoption import gone, killed, pids
+from tests.faults.test_adoption import all_dead, gone, killed, pids
 from tests.harness import client, sidecar, until
 from tests.http.boxes import Box, box, fake
 
@@ -38,17 +38,10 @@ def a_thread() -> Iterator[int]:
 
 
 async def test_f28_a_number_that_is_a_threads_by_now_is_nobodys(tmp_path: Path) -> None:
-    models = {"a": fake()}
-    async with box(tmp_path, models) as it:
-        await it.load("a")
-        await killed(it)
-    (pid,) = pids(it, "a")
-    os.kill(pid, signal.SIGKILL)
-    await gone(pid)
-    page = tmp_path / "state" / "launches.json"
+    renumber = await all_dead(tmp_path)
     with a_thread() as number:
-        page.write_text(page.read_text().replace(f'"pid": {pid}', f'"pid": {number}'))
-        async with box(tmp_path, models) as it:
+        renumber(number)
+        async with box(tmp_path, {"a": fake()}) as it:
             assert (await it.of("a"))["phase"] == "idle"
 
 
